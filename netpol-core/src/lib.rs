@@ -1,1 +1,3 @@
 //! In preparation.
+#![forbid(unsafe_code)]
+pub mod model;
