@@ -1,3 +1,4 @@
 //! In preparation.
 #![forbid(unsafe_code)]
 pub mod model;
+pub mod reference;
