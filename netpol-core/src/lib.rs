@@ -2,3 +2,5 @@
 #![forbid(unsafe_code)]
 pub mod model;
 pub mod reference;
+#[cfg(feature = "testing")]
+pub mod testing;
