@@ -38,9 +38,13 @@ impl<'a> Choices<'a> {
         all[self.pick(N)].clone()
     }
 
-    /// Up to `most` of what `make` makes.
-    pub fn up_to<T>(&mut self, most: usize, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        let count = self.pick(most + 1);
+    /// So many of what `make` makes as one of `counts` says.
+    pub fn some<T, const N: usize>(
+        &mut self,
+        counts: [usize; N],
+        mut make: impl FnMut(&mut Self) -> T,
+    ) -> Vec<T> {
+        let count = self.of(counts);
         (0..count).map(|_| make(self)).collect()
     }
 
@@ -54,6 +58,11 @@ impl<'a> Choices<'a> {
         self.at += 1;
         byte
     }
+}
+
+/// One of `items`, if there is any; the first if the tape is used up.
+pub(super) fn pick<T: Clone>(choices: &mut Choices<'_>, items: &[T]) -> Option<T> {
+    items.get(choices.pick(items.len())).cloned()
 }
 
 /// The splitmix64 generator: small, and good enough for everything but secrets.
@@ -74,7 +83,7 @@ mod tests {
         assert_eq!((choices.pick(5), choices.is_used_up()), (2, true));
         assert_eq!((choices.pick(5), choices.of(["first", "second"])), (0, "first"));
         assert!(!choices.one_in(2));
-        assert_eq!(choices.up_to(3, |_| ()).len(), 0);
+        assert_eq!(choices.some([2, 3], |_| ()).len(), 2);
     }
 
     #[test]

@@ -3,25 +3,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::Choices;
+use super::{Choices, pick};
 use crate::model::{
     End, Endpoint, Flow, Objects, Peer, Peers, PortMatch, Ports, Protocol, Rule, Traffic, name,
 };
 
 /// A connection that some rule is likely to be about, or that just escapes one.
 pub fn flow(choices: &mut Choices<'_>, objects: &Objects) -> Flow {
-    let (inside, outside, traffic) = (inside(objects), outside(objects), traffic(objects));
-    let mut end = || match choices.pick(4) {
-        3 => pick(choices, &outside),
-        _ => pick(choices, &inside),
+    let (pods, nodes) = (pods(objects), nodes(objects));
+    let (inside, outside) = (inside(objects), outside(objects));
+    let mut end = || {
+        let ends = choices.of([&pods, &pods, &pods, &nodes, &inside, &outside]);
+        pick(choices, ends).unwrap_or(End::Address(Ipv4Addr::UNSPECIFIED.into()))
     };
     let (source, destination) = (end(), end());
-    let unknown = || End::Address(Ipv4Addr::UNSPECIFIED.into());
-    Flow {
-        source: source.unwrap_or_else(unknown),
-        destination: destination.unwrap_or_else(unknown),
-        traffic: pick(choices, &traffic).unwrap_or(Traffic::ICMP),
-    }
+    let (declared, all) = (declared(objects), traffic(objects));
+    let traffic = if choices.one_in(2) { pick(choices, &declared) } else { pick(choices, &all) };
+    Flow { source, destination, traffic: traffic.unwrap_or(Traffic::ICMP) }
 }
 
 /// Every connection that [`flow`] may come up with of which policies might judge one end: both sides of every
@@ -44,8 +42,14 @@ pub fn flows_of_interest(objects: &Objects) -> Vec<Flow> {
     flows.collect()
 }
 
-fn pick<T: Clone>(choices: &mut Choices<'_>, items: &[T]) -> Option<T> {
-    items.get(choices.pick(items.len())).cloned()
+/// The addresses of ordinary endpoints.
+fn pods(objects: &Objects) -> Vec<End> {
+    let pods = objects.endpoints.iter().filter(|e| e.is_ordinary());
+    distinct(pods.flat_map(|e| &e.addresses).map(|a| End::Address(*a)))
+}
+
+fn nodes(objects: &Objects) -> Vec<End> {
+    distinct(objects.nodes.iter().flat_map(|n| &n.addresses).map(|a| End::Address(*a)))
 }
 
 /// Endpoints by address and by name, and nodes.
@@ -53,9 +57,8 @@ fn inside(objects: &Objects) -> Vec<End> {
     let by_name =
         |e: &Endpoint| End::Endpoint { namespace: e.namespace.clone(), name: e.name.clone() };
     let of_endpoints = objects.endpoints.iter().flat_map(|e| &e.addresses);
-    let of_nodes = objects.nodes.iter().flat_map(|n| &n.addresses);
-    let addresses = of_endpoints.chain(of_nodes).map(|a| End::Address(*a));
-    distinct(addresses.chain(objects.endpoints.iter().map(by_name)))
+    let of_endpoints = of_endpoints.map(|a| End::Address(*a));
+    distinct(of_endpoints.chain(nodes(objects)).chain(objects.endpoints.iter().map(by_name)))
 }
 
 /// All other ends that the objects tell apart.
@@ -113,6 +116,13 @@ fn after(address: IpAddr) -> Option<IpAddr> {
     })
 }
 
+/// To the ports that endpoints declare.
+fn declared(objects: &Objects) -> Vec<Traffic> {
+    let ports = objects.endpoints.iter().flat_map(|e| &e.ports);
+    distinct(ports.map(|port| Traffic::Port(port.protocol, port.number)))
+}
+
+/// Both sides of every boundary between ports, of every protocol.
 fn traffic(objects: &Objects) -> Vec<Traffic> {
     let entries = rules(objects).flat_map(|rule| match &rule.ports {
         Ports::All => &[],

@@ -25,6 +25,7 @@ mod policies;
 mod workloads;
 
 pub use choices::Choices;
+use choices::pick;
 pub use flows::{flow, flows_of_interest};
 
 use crate::model::{
@@ -123,9 +124,8 @@ mod tests {
         for judgement in [Judgement::NotJudged, Judgement::Allow, Judgement::Deny] {
             let egress = verdicts.iter().filter(|v| v.egress == judgement).count();
             let ingress = verdicts.iter().filter(|v| v.ingress == judgement).count();
-            println!("{judgement:?} {egress} {ingress} of {}", verdicts.len());
             assert!(
-                egress.min(ingress) * 10 > verdicts.len(),
+                egress.min(ingress) * 20 > verdicts.len(),
                 "{judgement:?}: {egress}, {ingress}"
             );
         }
@@ -139,7 +139,6 @@ mod tests {
                 let verdict = decide(&objects, &Options::default(), flow);
                 verdict.egress != Judgement::NotJudged || verdict.ingress != Judgement::NotJudged
             };
-            println!("{}", all.len());
             assert!(flows.iter().filter(judged).all(|flow| all.contains(flow)));
         }
     }
@@ -172,7 +171,6 @@ mod tests {
                 }
             }
         }
-        println!("{differences:?}");
         for ((name, _), count) in readings.iter().zip(differences) {
             assert!(count > 0, "{name} never changes a verdict");
         }

@@ -1,8 +1,11 @@
 use ipnet::IpNet;
 
-use super::Choices;
 use super::workloads::{
     key, namespace_name, node_address, outside_address, pod_address, port_name, protocol, value,
+};
+use super::{Choices, pick};
+use crate::model::PolicyKind::{
+    AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, NetworkPolicy,
 };
 use crate::model::{
     Action, Block, Direction, DomainPattern, Name, NamespaceScope, Peer, Peers, PodSelector,
@@ -20,8 +23,16 @@ struct Place {
 }
 
 pub(super) fn policies(choices: &mut Choices<'_>, namespaces: usize) -> Vec<Policy> {
+    let kinds = choices.of([
+        &[NetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy, BaselineAdminNetworkPolicy][..],
+        &[NetworkPolicy, NetworkPolicy, ClusterNetworkPolicy],
+        &[NetworkPolicy],
+        &[ClusterNetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy],
+    ]);
     let mut policies: Vec<Policy> = Vec::new();
-    for policy in choices.up_to(6, |choices| policy(choices, namespaces)) {
+    for policy in
+        choices.some([0, 3, 5, 6, 1, 2, 4, 5], |choices| policy(choices, kinds, namespaces))
+    {
         if policies.iter().all(|other| other.key != policy.key) {
             policies.push(policy);
         }
@@ -29,19 +40,8 @@ pub(super) fn policies(choices: &mut Choices<'_>, namespaces: usize) -> Vec<Poli
     policies
 }
 
-fn policy(choices: &mut Choices<'_>, namespaces: usize) -> Policy {
-    use PolicyKind::{
-        AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, NetworkPolicy,
-    };
-    let kind = choices.of([
-        NetworkPolicy,
-        NetworkPolicy,
-        NetworkPolicy,
-        ClusterNetworkPolicy,
-        ClusterNetworkPolicy,
-        AdminNetworkPolicy,
-        BaselineAdminNetworkPolicy,
-    ]);
+fn policy(choices: &mut Choices<'_>, kinds: &[PolicyKind], namespaces: usize) -> Policy {
+    let kind = pick(choices, kinds).unwrap_or(NetworkPolicy);
     let namespace = match kind {
         NetworkPolicy => namespace_name(choices.pick(namespaces)),
         _ => name(""),
@@ -54,7 +54,7 @@ fn policy(choices: &mut Choices<'_>, namespaces: usize) -> Policy {
     };
     let priority = match kind {
         NetworkPolicy | BaselineAdminNetworkPolicy => 0,
-        ClusterNetworkPolicy | AdminNetworkPolicy => choices.of([0, 1, 1000]),
+        ClusterNetworkPolicy | AdminNetworkPolicy => choices.of([0, 0, 0, 1, 1000]),
     };
     let own_name = match kind {
         BaselineAdminNetworkPolicy => "default",
@@ -65,7 +65,9 @@ fn policy(choices: &mut Choices<'_>, namespaces: usize) -> Policy {
         if choices.one_in(12) { Subject::AtMost(selector) } else { Subject::Pods(selector) };
     let mut rules = |direction| {
         let place = Place { kind, direction, namespace: namespace.clone() };
-        choices.of([true, true, false]).then(|| choices.up_to(3, |choices| rule(choices, &place)))
+        choices
+            .of([true, true, false])
+            .then(|| choices.some([0, 1, 1, 2, 3], |choices| rule(choices, &place)))
     };
     let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
     let key = PolicyKey { kind, namespace: namespace.clone(), name: name(own_name) };
@@ -74,7 +76,7 @@ fn policy(choices: &mut Choices<'_>, namespaces: usize) -> Policy {
 
 fn pod_selector(choices: &mut Choices<'_>, kind: PolicyKind, namespace: &Name) -> PodSelector {
     let namespaces = match kind {
-        PolicyKind::NetworkPolicy => NamespaceScope::Named(namespace.clone()),
+        NetworkPolicy => NamespaceScope::Named(namespace.clone()),
         _ => NamespaceScope::Matching(namespace_selector(choices)),
     };
     PodSelector { namespaces, pods: selector(choices) }
@@ -90,32 +92,33 @@ fn namespace_selector(choices: &mut Choices<'_>) -> Selector {
 }
 
 fn selector(choices: &mut Choices<'_>) -> Selector {
-    Selector::new(choices.up_to(2, |choices| {
+    let requirements = choices.some([0, 0, 0, 1, 1, 2], |choices| {
         let key = key(choices);
         match choices.pick(6) {
-            1 => Requirement::is_in(key, choices.up_to(2, value)),
-            2 => Requirement::is_not_in(key, choices.up_to(2, value)),
+            1 => Requirement::is_in(key, choices.some([1, 2, 2, 1, 0], value)),
+            2 => Requirement::is_not_in(key, choices.some([1, 2, 2, 1, 0], value)),
             3 => Requirement::exists(key),
             4 => Requirement::does_not_exist(key),
             _ => Requirement::is_in(key, [value(choices)]),
         }
-    }))
+    });
+    Selector::new(requirements)
 }
 
 fn rule(choices: &mut Choices<'_>, place: &Place) -> Rule {
     let action = match place.kind {
-        PolicyKind::NetworkPolicy => Action::Accept,
-        PolicyKind::BaselineAdminNetworkPolicy => choices.of([Action::Accept, Action::Deny]),
+        NetworkPolicy => Action::Accept,
+        BaselineAdminNetworkPolicy => choices.of([Action::Accept, Action::Deny]),
         _ => choices.of([Action::Accept, Action::Deny, Action::Pass]),
     };
     // The cluster-wide kinds have no "everyone" by omission.
-    let peers = if place.kind == PolicyKind::NetworkPolicy && choices.one_in(4) {
+    let peers = if place.kind == NetworkPolicy && choices.one_in(3) {
         Peers::Everyone
     } else {
-        Peers::AnyOf(choices.up_to(3, |choices| peer(choices, place)))
+        Peers::AnyOf(choices.some([1, 2, 3, 1, 0], |choices| peer(choices, place)))
     };
     let ports = if choices.one_in(2) {
-        Ports::AnyOf(choices.up_to(3, |choices| port(choices, place)))
+        Ports::AnyOf(choices.some([1, 2, 3, 1, 0], |choices| port(choices, place)))
     } else {
         Ports::All
     };
@@ -127,12 +130,12 @@ fn peer(choices: &mut Choices<'_>, place: &Place) -> Peer {
         return Peer::Unknown(name("galaxies"));
     }
     match (place.kind, place.direction) {
-        (PolicyKind::NetworkPolicy, _) => match choices.pick(3) {
+        (NetworkPolicy, _) => match choices.pick(3) {
             1 => Peer::Pods(PodSelector {
                 namespaces: NamespaceScope::Matching(namespace_selector(choices)),
                 pods: selector(choices),
             }),
-            2 => Peer::Block(Block::new(block(choices), choices.up_to(2, block))),
+            2 => Peer::Block(Block::new(block(choices), choices.some([0, 1, 2], block))),
             _ => Peer::Pods(pod_selector(choices, place.kind, &place.namespace)),
         },
         (kind, Direction::Ingress) => Peer::Pods(pod_selector(choices, kind, &place.namespace)),
@@ -166,20 +169,20 @@ fn block(choices: &mut Choices<'_>) -> IpNet {
 }
 
 fn port(choices: &mut Choices<'_>, place: &Place) -> PortMatch {
-    let number = |choices: &mut Choices<'_>| choices.of([80, 81, 443, 1, 65535, 79]);
-    match choices.pick(6) {
+    let number = |choices: &mut Choices<'_>| choices.of([80, 81, 1, 65535]);
+    match choices.pick(7) {
         1 => {
             let (a, b) = (number(choices), number(choices));
             let range = PortRange::new(a.min(b), a.max(b)).unwrap_or(PortRange::single(a));
             PortMatch::Range(protocol(choices), range)
         }
         2 => PortMatch::Range(protocol(choices), PortRange::ALL),
-        3 | 4 => {
+        3 | 4 | 5 => {
             // Only NetworkPolicy asks for the protocol of a name (C-PROTO-5).
-            let named = place.kind == PolicyKind::NetworkPolicy;
+            let named = place.kind == NetworkPolicy;
             PortMatch::Named(named.then(|| protocol(choices)), port_name(choices))
         }
-        5 if choices.one_in(2) => PortMatch::Unknown(name("quic")),
+        6 if choices.one_in(2) => PortMatch::Unknown(name("quic")),
         _ => PortMatch::Range(protocol(choices), PortRange::single(number(choices))),
     }
 }
