@@ -1,0 +1,118 @@
+//! Names of nf_tables objects.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The kernel's limit, without the terminating zero.
+const MAX_LENGTH: usize = 255;
+
+/// A name that both the kernel and the nft tool's syntax accept: a letter or underscore, then
+/// letters, digits, `_`, `-`, `.` or `/`, 255 characters at most. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
+
+/// A text that cannot name an nf_tables object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` cannot name an nf_tables object: a letter or underscore, then letters, digits, `_`, \
+     `-`, `.` or `/`, at most 255 characters"
+)]
+pub struct NameError(String);
+
+impl Name {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel or the nft tool would not accept the name.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        let mut characters = text.chars();
+        let first_fits = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        let rest_fits = characters.all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
+        if first_fits && rest_fits && text.len() <= MAX_LENGTH {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError(text.to_owned()))
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A remark on a table, chain, set or rule, for the operator who lists them. The nft tool's limit
+/// of 127 bytes is kept by cutting, and what its syntax cannot quote is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Comment(Arc<str>);
+
+impl Comment {
+    const MAX_LENGTH: usize = 127;
+
+    /// Takes a remark, cut and cleaned where the nft tool could not print it.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let mut clean: String =
+            text.chars().map(|c| if c == '"' || c.is_control() { '\'' } else { c }).collect();
+        if clean.len() > Self::MAX_LENGTH {
+            let ellipsis = "...";
+            let cut = (0..=Self::MAX_LENGTH - ellipsis.len())
+                .rev()
+                .find(|at| clean.is_char_boundary(*at))
+                .unwrap_or_default();
+            clean.truncate(cut);
+            clean.push_str(ellipsis);
+        }
+        Self(clean.into())
+    }
+
+    /// The remark as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Comment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_nft_can_read_back() {
+        for good in ["netpol", "_x", "in-9f3c.a/b", &"a".repeat(255)] {
+            assert!(Name::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "9a", "-a", "a b", "a\"", "é", &"a".repeat(256)] {
+            assert!(Name::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn comments_are_cut_at_a_character() {
+        assert_eq!(Comment::new("a \"b\"\n").as_str(), "a 'b''");
+        let long = Comment::new(&"é".repeat(100));
+        assert_eq!(long.as_str(), format!("{}...", "é".repeat(62)));
+        assert_eq!(Comment::new(&"x".repeat(127)).as_str().len(), 127);
+    }
+}

@@ -1,0 +1,346 @@
+//! Rulesets as nf_tables messages.
+
+use std::net::IpAddr;
+
+use nix::libc::{AF_INET, AF_INET6};
+
+use super::{
+    Base, Chain, Elements, Family, Hook, Name, Rule, Ruleset, Set, Side, Statement, Verdict,
+};
+use crate::wire::batch::Batch;
+use crate::wire::expression::{Expression, RawVerdict};
+use crate::wire::uapi::{
+    self, chain, cmp, ct, data, elem, expr, hook, meta, msg, payload, rule, set, table, udata,
+    verdict,
+};
+use crate::wire::writer::Writer;
+
+/// `ct state established,related` as the bits of the conntrack state register.
+pub(super) const ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
+pub(super) const NO_STATE: u32 = 0;
+
+/// The address family as netlink numbers it.
+#[expect(clippy::cast_possible_truncation, reason = "address families are 2 and 10")]
+pub(crate) fn number(family: Family) -> u8 {
+    match family {
+        Family::V4 => AF_INET as u8,
+        Family::V6 => AF_INET6 as u8,
+    }
+}
+
+/// Removes the tables of this name in both families, whether or not they are there: creating what
+/// exists is no error, deleting what does not is (kernels before 6.3 have nothing better).
+pub(crate) fn remove(name: &Name, batch: &mut Batch) {
+    for family in Family::ALL {
+        for (kind, flags) in [(msg::NEWTABLE, uapi::CREATE), (msg::DELTABLE, 0)] {
+            batch.push(kind, flags, number(family), |w| w.text(table::NAME, name.as_str()));
+        }
+    }
+}
+
+/// Creates all of the ruleset. Chains come before the maps that lead to them, sets before the
+/// rules that use them.
+pub(crate) fn create(ruleset: &Ruleset, batch: &mut Batch) {
+    let name = ruleset.name.as_str();
+    for (family, table) in &ruleset.tables {
+        let family = *family;
+        batch.push(msg::NEWTABLE, uapi::CREATE, number(family), |w| {
+            w.text(table::NAME, name);
+            if let Some(comment) = &table.comment {
+                w.comment(table::USERDATA, udata::TABLE_COMMENT, comment.as_str());
+            }
+        });
+        for (chain, content) in &table.chains {
+            create_chain(batch, family, name, chain, content);
+        }
+        for (id, (set, content)) in (1..).zip(&table.sets) {
+            create_set(batch, family, name, set, id, content);
+            add_elements(batch, family, name, set, &content.elements);
+        }
+        for (chain, content) in &table.chains {
+            for rule in &content.rules {
+                append_rule(batch, family, name, chain, rule);
+            }
+        }
+    }
+}
+
+fn create_chain(batch: &mut Batch, family: Family, table: &str, name: &Name, content: &Chain) {
+    batch.push(msg::NEWCHAIN, uapi::CREATE, number(family), |w| {
+        w.text(chain::TABLE, table);
+        w.text(chain::NAME, name.as_str());
+        if let Some(Base { hook, priority }) = content.base {
+            w.nest(chain::HOOK, |w| {
+                w.be32(hook::HOOKNUM, hook_number(hook));
+                w.be32(hook::PRIORITY, priority.cast_unsigned());
+            });
+            w.be32(chain::POLICY, verdict::ACCEPT.cast_unsigned());
+            w.text(chain::TYPE, "filter");
+        }
+        if let Some(comment) = &content.comment {
+            w.comment(chain::USERDATA, udata::CHAIN_COMMENT, comment.as_str());
+        }
+    });
+}
+
+/// The hook as netfilter numbers it.
+pub(super) fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Input => 1,
+        Hook::Forward => 2,
+        Hook::Output => 3,
+    }
+}
+
+fn create_set(batch: &mut Batch, family: Family, table: &str, name: &Name, id: u32, content: &Set) {
+    let shape = Shape::of(family, &content.elements);
+    batch.push(msg::NEWSET, uapi::CREATE, number(family), |w| {
+        w.text(set::TABLE, table);
+        w.text(set::NAME, name.as_str());
+        w.be32(set::FLAGS, shape.flags);
+        w.be32(set::KEY_TYPE, shape.key_type);
+        w.be32(set::KEY_LEN, shape.key_length);
+        if content.elements.is_map() {
+            w.be32(set::DATA_TYPE, set::TYPE_VERDICT);
+        }
+        w.be32(set::ID, id);
+        if let Some(size) = content.size {
+            w.nest(set::DESC, |w| w.be32(set::DESC_SIZE, size));
+        }
+        if let Some(comment) = &content.comment {
+            w.comment(set::USERDATA, udata::SET_COMMENT, comment.as_str());
+        }
+    });
+}
+
+/// How the kernel describes a kind of set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) flags: u32,
+    pub(super) key_type: u32,
+    pub(super) key_length: u32,
+}
+
+impl Shape {
+    pub(super) fn of(family: Family, elements: &Elements) -> Self {
+        let (address, length) = match family {
+            Family::V4 => (set::TYPE_IPV4_ADDR, 4),
+            Family::V6 => (set::TYPE_IPV6_ADDR, 16),
+        };
+        let (key_type, key_length) = match elements {
+            Elements::Addresses(_) | Elements::AddressRanges(_) | Elements::AddressVerdicts(_) => {
+                (address, length)
+            }
+            Elements::AddressPairs(_) => (address << set::CONCAT_BITS | address, 2 * length),
+            Elements::PortVerdicts(_) | Elements::PortRangeVerdicts(_) => {
+                (set::TYPE_INET_SERVICE, 2)
+            }
+        };
+        let interval = if elements.is_interval() { set::FLAG_INTERVAL } else { 0 };
+        let map = if elements.is_map() { set::FLAG_MAP } else { 0 };
+        Self { flags: interval | map, key_type, key_length }
+    }
+}
+
+fn add_elements(batch: &mut Batch, family: Family, table: &str, set: &Name, elements: &Elements) {
+    let number = number(family);
+    let set = set.as_str();
+    let kind = msg::NEWSETELEM;
+    match elements {
+        Elements::Addresses(list) => {
+            batch.push_elements(kind, number, table, set, list, |address, w| {
+                key(w, octets(address).as_slice());
+            });
+        }
+        Elements::AddressPairs(list) => {
+            batch.push_elements(kind, number, table, set, list, |(source, destination), w| {
+                key(w, &[octets(source).as_slice(), octets(destination).as_slice()].concat());
+            });
+        }
+        Elements::AddressRanges(list) => {
+            let bounds = list.iter().flat_map(|(first, last)| {
+                let end = after(*last).map(|end| (end, true));
+                std::iter::once((*first, false)).chain(end)
+            });
+            batch.push_elements(kind, number, table, set, bounds, |(address, end), w| {
+                bound(w, octets(&address).as_slice(), None, end);
+            });
+        }
+        Elements::AddressVerdicts(list) => {
+            batch.push_elements(kind, number, table, set, list, |(address, verdict), w| {
+                key(w, octets(address).as_slice());
+                w.nest(elem::DATA, |w| raw(verdict).encode(w));
+            });
+        }
+        Elements::PortVerdicts(list) => {
+            batch.push_elements(kind, number, table, set, list, |(port, verdict), w| {
+                key(w, &port.to_be_bytes());
+                w.nest(elem::DATA, |w| raw(verdict).encode(w));
+            });
+        }
+        Elements::PortRangeVerdicts(list) => {
+            let bounds = list.iter().flat_map(|((first, last), verdict)| {
+                let end = last.checked_add(1).map(|end| (end, None));
+                std::iter::once((*first, Some(verdict))).chain(end)
+            });
+            batch.push_elements(kind, number, table, set, bounds, |(port, verdict), w| {
+                bound(w, &port.to_be_bytes(), verdict, verdict.is_none());
+            });
+        }
+    }
+}
+
+fn key(w: &mut Writer, bytes: &[u8]) {
+    w.nest(elem::KEY, |w| w.raw(data::VALUE, bytes));
+}
+
+/// One bound of an interval: its first key, or the key after its last.
+fn bound(w: &mut Writer, bytes: &[u8], verdict: Option<&Verdict>, end: bool) {
+    key(w, bytes);
+    if let Some(verdict) = verdict {
+        w.nest(elem::DATA, |w| raw(verdict).encode(w));
+    }
+    if end {
+        w.be32(elem::FLAGS, elem::FLAG_INTERVAL_END);
+    }
+}
+
+/// The address after this one; none after the last, where an interval needs no end.
+fn after(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+    }
+}
+
+/// The bytes of an address without an allocation.
+#[derive(Clone, Copy)]
+enum Octets {
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+impl Octets {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::V4(octets) => octets,
+            Self::V6(octets) => octets,
+        }
+    }
+}
+
+fn octets(address: &IpAddr) -> Octets {
+    match address {
+        IpAddr::V4(address) => Octets::V4(address.octets()),
+        IpAddr::V6(address) => Octets::V6(address.octets()),
+    }
+}
+
+fn append_rule(batch: &mut Batch, family: Family, table: &str, chain: &Name, content: &Rule) {
+    batch.push(msg::NEWRULE, uapi::CREATE | uapi::APPEND, number(family), |w| {
+        w.text(rule::TABLE, table);
+        w.text(rule::CHAIN, chain.as_str());
+        w.nest(rule::EXPRESSIONS, |w| {
+            for statement in &content.statements {
+                lower(family, statement, |expression| expression.encode(w));
+            }
+        });
+        if let Some(comment) = &content.comment {
+            w.comment(rule::USERDATA, udata::RULE_COMMENT, comment.as_str());
+        }
+    });
+}
+
+/// Says a statement in the kernel's expressions.
+pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(Expression<'_>)) {
+    match statement {
+        Statement::Established => {
+            emit(Expression::Conntrack(ct::KEY_STATE));
+            emit(Expression::Mask {
+                mask: &ESTABLISHED_OR_RELATED.to_ne_bytes(),
+                xor: &NO_STATE.to_ne_bytes(),
+            });
+            emit(Expression::Compare { operator: cmp::NEQ, value: &NO_STATE.to_ne_bytes() });
+        }
+        Statement::Protocol(number) => {
+            emit(Expression::Meta(meta::KEY_L4PROTO));
+            emit(Expression::Compare { operator: cmp::EQ, value: &[*number] });
+        }
+        Statement::IcmpType(first, last) => {
+            emit(ICMP_TYPE);
+            if first == last {
+                emit(Expression::Compare { operator: cmp::EQ, value: &[*first] });
+            } else {
+                emit(Expression::Compare { operator: cmp::GTE, value: &[*first] });
+                emit(Expression::Compare { operator: cmp::LTE, value: &[*last] });
+            }
+        }
+        Statement::AddressIn(side, set) => {
+            emit(address(family, *side, expr::REG_1));
+            emit(Expression::Lookup { set: set.as_str(), verdict: false });
+        }
+        Statement::PairIn(set) => {
+            emit(address(family, Side::Source, expr::REG_1));
+            emit(address(family, Side::Destination, second_register(family)));
+            emit(Expression::Lookup { set: set.as_str(), verdict: false });
+        }
+        Statement::AddressMap(side, map) => {
+            emit(address(family, *side, expr::REG_1));
+            emit(Expression::Lookup { set: map.as_str(), verdict: true });
+        }
+        Statement::PortMap(map) => {
+            emit(DESTINATION_PORT);
+            emit(Expression::Lookup { set: map.as_str(), verdict: true });
+        }
+        Statement::Counter => emit(Expression::Counter),
+        Statement::Log { group, prefix } => {
+            emit(Expression::Log { group: *group, prefix: prefix.as_str() });
+        }
+        Statement::Verdict(verdict) => emit(Expression::Verdict(raw(verdict))),
+        Statement::Foreign(name) => emit(Expression::Other(name)),
+    }
+}
+
+pub(super) const ICMP_TYPE: Expression<'static> = Expression::Payload {
+    register: expr::REG_1,
+    base: payload::BASE_TRANSPORT,
+    offset: 0,
+    length: 1,
+};
+
+pub(super) const DESTINATION_PORT: Expression<'static> = Expression::Payload {
+    register: expr::REG_1,
+    base: payload::BASE_TRANSPORT,
+    offset: 2,
+    length: 2,
+};
+
+/// Loads an address of the network header.
+pub(super) fn address(family: Family, side: Side, register: u32) -> Expression<'static> {
+    let (offset, length) = match (family, side) {
+        (Family::V4, Side::Source) => (12, 4),
+        (Family::V4, Side::Destination) => (16, 4),
+        (Family::V6, Side::Source) => (8, 16),
+        (Family::V6, Side::Destination) => (24, 16),
+    };
+    Expression::Payload { register, base: payload::BASE_NETWORK, offset, length }
+}
+
+/// The register behind an address in register 1.
+pub(super) fn second_register(family: Family) -> u32 {
+    match family {
+        Family::V4 => expr::REG32_01,
+        Family::V6 => expr::REG_2,
+    }
+}
+
+fn raw(verdict: &Verdict) -> RawVerdict<'_> {
+    let (code, chain) = match verdict {
+        Verdict::Accept => (verdict::ACCEPT, None),
+        Verdict::Drop => (verdict::DROP, None),
+        Verdict::Return => (verdict::RETURN, None),
+        Verdict::Jump(chain) => (verdict::JUMP, Some(chain.as_str())),
+        Verdict::Goto(chain) => (verdict::GOTO, Some(chain.as_str())),
+    };
+    RawVerdict { code, chain }
+}

@@ -1,0 +1,212 @@
+//! An nf_tables ruleset as a value: what [`render`](crate::render) makes of a program, what
+//! [`Nft`](crate::Nft) writes to the kernel and reads back from it, and what prints as nft syntax.
+//!
+//! The model holds the few statements that this crate renders, each with what it needs and no
+//! more, so that a rule which the kernel would refuse for its shape cannot be written down.
+
+mod decode;
+mod encode;
+mod text;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub use netpol_core::model::Family;
+
+pub use crate::name::{Comment, Name, NameError};
+pub(crate) use decode::{TableReader, element_key};
+pub(crate) use encode::{create, number, remove};
+pub(crate) use text::keyword;
+
+/// Tables that belong together: the same name in one or both address families.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The name of all tables.
+    pub name: Name,
+    /// The tables.
+    pub tables: BTreeMap<Family, Table>,
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Table {
+    /// Who made it.
+    pub comment: Option<Comment>,
+    /// Sets and maps; nf_tables calls both sets.
+    pub sets: BTreeMap<Name, Set>,
+    /// Chains.
+    pub chains: BTreeMap<Name, Chain>,
+}
+
+/// A set, or a map to verdicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// What it stands for.
+    pub comment: Option<Comment>,
+    /// How many elements a hash set may hold. The kernel's fastest hash needs to know it; it
+    /// refuses elements beyond.
+    pub size: Option<u32>,
+    /// The elements, which also give the key's type.
+    pub elements: Elements,
+}
+
+/// The elements of a set, in ascending order of their keys and without duplicates. All addresses
+/// are of the table's family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elements {
+    /// A hash set of addresses.
+    Addresses(Vec<IpAddr>),
+    /// A hash set of (source, destination).
+    AddressPairs(Vec<(IpAddr, IpAddr)>),
+    /// An interval set of (first, last), disjoint and not adjacent.
+    AddressRanges(Vec<(IpAddr, IpAddr)>),
+    /// A hash map of addresses to verdicts.
+    AddressVerdicts(Vec<(IpAddr, Verdict)>),
+    /// A hash map of ports to verdicts.
+    PortVerdicts(Vec<(u16, Verdict)>),
+    /// An interval map of (first, last) to verdicts, disjoint.
+    PortRangeVerdicts(Vec<((u16, u16), Verdict)>),
+}
+
+impl Elements {
+    /// The number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Addresses(list) => list.len(),
+            Self::AddressPairs(list) | Self::AddressRanges(list) => list.len(),
+            Self::AddressVerdicts(list) => list.len(),
+            Self::PortVerdicts(list) => list.len(),
+            Self::PortRangeVerdicts(list) => list.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the keys are intervals.
+    #[must_use]
+    pub fn is_interval(&self) -> bool {
+        matches!(self, Self::AddressRanges(_) | Self::PortRangeVerdicts(_))
+    }
+
+    /// Whether the elements carry verdicts.
+    #[must_use]
+    pub fn is_map(&self) -> bool {
+        matches!(
+            self,
+            Self::AddressVerdicts(_) | Self::PortVerdicts(_) | Self::PortRangeVerdicts(_)
+        )
+    }
+}
+
+/// A chain of rules.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chain {
+    /// Where packets enter it; none for a chain that others jump to.
+    pub base: Option<Base>,
+    /// What it stands for.
+    pub comment: Option<Comment>,
+    /// The rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// How a base chain sits in the packet path. Its policy is always to accept: what is denied is
+/// denied by a rule, since a policy can be changed behind a ruleset's back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// The hook.
+    pub hook: Hook,
+    /// The place among the base chains of the hook; 0 is nft's `filter`.
+    pub priority: i32,
+}
+
+/// Where in the packet path a base chain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Packets for the host itself.
+    Input,
+    /// Packets routed through the host.
+    Forward,
+    /// Packets from the host itself.
+    Output,
+}
+
+impl Hook {
+    /// All hooks that the model knows.
+    pub const ALL: [Self; 3] = [Self::Input, Self::Forward, Self::Output];
+}
+
+/// A rule: its statements are run in order until one does not match.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rule {
+    /// The statements.
+    pub statements: Vec<Statement>,
+    /// What it is for.
+    pub comment: Option<Comment>,
+}
+
+impl<const N: usize> From<[Statement; N]> for Rule {
+    fn from(statements: [Statement; N]) -> Self {
+        Self { statements: statements.into(), comment: None }
+    }
+}
+
+/// One step of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    /// `ct state established,related`: packets of a known connection, or an error about one.
+    Established,
+    /// `meta l4proto`: the transport protocol by its number, extension headers skipped.
+    Protocol(u8),
+    /// `icmpv6 type`: the type of an ICMP message is from the first to the last.
+    IcmpType(u8, u8),
+    /// `ip saddr @set`: the address is in the set.
+    AddressIn(Side, Name),
+    /// `ip saddr . ip daddr @set`: the pair of source and destination is in the set.
+    PairIn(Name),
+    /// `ip saddr vmap @map`: the verdict that the map has for the address, if any.
+    AddressMap(Side, Name),
+    /// `th dport vmap @map`: the verdict that the map has for the destination port, if any.
+    PortMap(Name),
+    /// Counts packets and bytes.
+    Counter,
+    /// Reports the packet to user space.
+    Log {
+        /// The NFLOG group to report to.
+        group: u16,
+        /// A text for the report.
+        prefix: Comment,
+    },
+    /// Ends the rule.
+    Verdict(Verdict),
+    /// Something that this crate does not write; found only where somebody else changed the table.
+    Foreign(String),
+}
+
+/// Which address of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// Where it comes from.
+    Source,
+    /// Where it goes to.
+    Destination,
+}
+
+/// What happens to a packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// This hook is done with it in our table; other tables still see it.
+    Accept,
+    /// It is gone.
+    Drop,
+    /// Back to where the last jump came from.
+    Return,
+    /// Into a chain, and back here at its end.
+    Jump(Name),
+    /// Into a chain for good.
+    Goto(Name),
+}

@@ -1,0 +1,93 @@
+//! Network namespaces for tests that need a kernel.
+#![allow(dead_code, reason = "every test binary uses its own part")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use netpol_backend_nft::{Name, Nft};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+/// Set in a child that runs a test inside of a user namespace.
+const IN_USER_NAMESPACE: &str = "NETPOL_TEST_IN_USER_NAMESPACE";
+
+/// Runs a test in a fresh network namespace, on a thread of its own: what it does is invisible to
+/// the host. Without root the test binary runs itself again inside of a user namespace; where that
+/// is not possible either, the test says so and does nothing.
+pub(crate) fn in_namespace(test: &str, body: impl FnOnce() + Send + 'static) {
+    let entered = std::thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => {
+            body();
+            true
+        }
+        Err(Errno::EPERM) => false,
+        Err(error) => panic!("no network namespace: {error}"),
+    })
+    .join();
+    match entered {
+        Ok(true) => {}
+        Ok(false) if std::env::var_os(IN_USER_NAMESPACE).is_none() => {
+            in_user_namespace(test);
+        }
+        Ok(false) => eprintln!("SKIPPED {test}: not permitted to make network namespaces"),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn in_user_namespace(test: &str) {
+    let possible = Command::new("unshare").args(["-Ur", "true"]).status();
+    if !possible.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED {test}: neither root nor user namespaces");
+        return;
+    }
+    let binary = std::env::current_exe().expect("own path");
+    let status = Command::new("unshare")
+        .arg("-Ur")
+        .arg(binary)
+        .args(["--exact", test, "--nocapture"])
+        .env(IN_USER_NAMESPACE, "1")
+        .status()
+        .expect("unshare runs");
+    assert!(status.success(), "{test} failed in a user namespace");
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).expect("a valid name")
+}
+
+pub(crate) fn open() -> Nft {
+    Nft::open(name("netpol")).expect("nf_tables")
+}
+
+/// What the nft tool prints for these arguments, in the namespace of the calling thread. `None` if
+/// there is no such tool.
+pub(crate) fn nft(arguments: &[&str]) -> Option<String> {
+    let output = match Command::new("nft").args(arguments).output() {
+        Ok(output) => output,
+        Err(_) => {
+            eprintln!("SKIPPED a comparison: there is no nft tool");
+            return None;
+        }
+    };
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nft {arguments:?}: {error}");
+    Some(String::from_utf8(output.stdout).expect("text"))
+}
+
+/// Feeds a ruleset in nft's syntax to the nft tool. Whether there is one.
+pub(crate) fn nft_load(text: &str) -> bool {
+    let child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn();
+    let Ok(mut child) = child else {
+        eprintln!("SKIPPED a comparison: there is no nft tool");
+        return false;
+    };
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
+    assert!(child.wait().expect("nft ends").success(), "nft refused:\n{text}");
+    true
+}
