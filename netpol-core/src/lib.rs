@@ -1,6 +1,10 @@
 //! In preparation.
 #![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod compile;
 pub mod model;
+pub mod program;
 pub mod reference;
 #[cfg(feature = "testing")]
 pub mod testing;

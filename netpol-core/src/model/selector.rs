@@ -64,10 +64,7 @@ impl Selector {
 
 impl Requirement {
     /// `key` must be present and have one of `values`.
-    pub fn is_in<V: Into<Name>>(
-        key: impl Into<Name>,
-        values: impl IntoIterator<Item = V>,
-    ) -> Self {
+    pub fn is_in<V: Into<Name>>(key: impl Into<Name>, values: impl IntoIterator<Item = V>) -> Self {
         Self { key: key.into(), operator: Operator::In(canonical(values)) }
     }
 

@@ -1,0 +1,245 @@
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ahash::HashMap;
+
+use crate::model::{
+    Action, BaselineSkip, DeclaredPort, Direction, NodeEgress, Options, OtherProtocols, PortRange,
+    Protocol, Tier,
+};
+use crate::program::{ClassId, PortMap, Segment, Side, Stack, Terms};
+
+use super::classes::Classes;
+use super::lower::{LoweredPolicy, On};
+
+/// Port maps by content, so that equal ones are one.
+#[derive(Debug, Default)]
+pub(super) struct PortMaps {
+    sides: HashMap<PortMap, Side>,
+}
+
+/// One entry that counts for a profile, with port names resolved.
+struct Active<'a> {
+    tier: Tier,
+    action: Action,
+    /// `None` for all protocols and ports.
+    on: Option<(Protocol, PortRange)>,
+    terms: &'a Terms,
+}
+
+impl PortMaps {
+    /// What policies say in one direction to a subject that declares these ports; `None` if nothing.
+    pub(super) fn side(
+        &mut self,
+        options: &Options,
+        policies: &[Rc<LoweredPolicy>],
+        declared: &[DeclaredPort],
+        direction: Direction,
+        classes: &mut Classes,
+    ) -> Option<Side> {
+        let frame = Frame::new(options, policies, direction);
+        let active = active(policies, declared, direction);
+        if !frame.isolated && !active.iter().any(|it| frame.counts(it.tier)) {
+            return None;
+        }
+        let ports = Protocol::ALL.map(|protocol| {
+            let mut intervals: Vec<(PortRange, ClassId)> = Vec::new();
+            for range in elementary(protocol, &active) {
+                let matching = active.iter().filter(|it| it.covers(protocol, range.first()));
+                let class = classes.intern(frame.stack(matching, None));
+                match intervals.last_mut() {
+                    Some((last, same)) if *same == class => *last = last.through(range),
+                    _ => intervals.push((range, class)),
+                }
+            }
+            intervals
+        });
+        let matching = active.iter().filter(|it| it.on.is_none());
+        let other = classes.intern(frame.stack(matching, Some(options.other_protocols)));
+        let map = PortMap { ports, other };
+        let side = self.sides.entry(map.clone()).or_insert_with(|| Arc::new(map));
+        Some(Arc::clone(side))
+    }
+}
+
+fn active<'a>(
+    policies: &'a [Rc<LoweredPolicy>],
+    declared: &[DeclaredPort],
+    direction: Direction,
+) -> Vec<Active<'a>> {
+    let mut active = Vec::new();
+    for policy in policies {
+        for entry in policy.entries(direction).unwrap_or_default() {
+            let mut push = |on| {
+                let (tier, action, terms) = (policy.tier, entry.action, &entry.terms);
+                active.push(Active { tier, action, on, terms });
+            };
+            match &entry.on {
+                On::Everything => push(None),
+                On::Ports(protocol, range) => push(Some((*protocol, *range))),
+                On::OwnName(wanted, name) => declared
+                    .iter()
+                    .filter(|port| port.name == *name)
+                    .filter(|port| wanted.is_none_or(|wanted| wanted == port.protocol))
+                    .for_each(|port| push(Some((port.protocol, PortRange::single(port.number))))),
+            }
+        }
+    }
+    active
+}
+
+/// Cuts the ports of a protocol where any entry begins or ends.
+fn elementary(protocol: Protocol, active: &[Active<'_>]) -> Vec<PortRange> {
+    let mut starts = BTreeSet::from([0]);
+    for (of, range) in active.iter().filter_map(|it| it.on) {
+        if of == protocol {
+            starts.insert(range.first());
+            starts.extend(range.last().checked_add(1));
+        }
+    }
+    let ends = starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
+    starts.iter().zip(ends).filter_map(|(first, last)| PortRange::new(*first, last)).collect()
+}
+
+impl Active<'_> {
+    fn covers(&self, protocol: Protocol, port: u16) -> bool {
+        self.on.is_none_or(|(of, range)| of == protocol && range.contains(port))
+    }
+}
+
+/// What holds for all ports of one direction of a profile.
+struct Frame {
+    isolated: bool,
+    baseline: bool,
+    own_node: bool,
+}
+
+impl Frame {
+    fn new(options: &Options, policies: &[Rc<LoweredPolicy>], direction: Direction) -> Self {
+        let network = || policies.iter().filter(|it| it.tier == Tier::NetworkPolicy);
+        let isolated = network().any(|it| it.entries(direction).is_some());
+        let selected = network().any(|it| it.ingress.is_some() || it.egress.is_some());
+        // C-TIER-2, C-TIER-3
+        let kept_out = match options.baseline_skip {
+            BaselineSkip::IsolatedDirection => isolated,
+            BaselineSkip::AnySelected => isolated || selected,
+        };
+        // NP-NODE-1, NP-NODE-3
+        let own_node = match direction {
+            Direction::Ingress => true,
+            Direction::Egress => options.node_egress == NodeEgress::Allowed,
+        };
+        Self { isolated, baseline: !kept_out, own_node }
+    }
+
+    fn counts(&self, tier: Tier) -> bool {
+        match tier {
+            Tier::Admin => true,
+            Tier::NetworkPolicy => self.isolated,
+            Tier::Baseline => self.baseline,
+        }
+    }
+
+    /// The normal form of what `active` asks; `other` where it is about protocols that have no ports.
+    fn stack<'a>(
+        &self,
+        active: impl Iterator<Item = &'a Active<'a>>,
+        other: Option<OtherProtocols>,
+    ) -> Stack {
+        let mut admin = Segments::default();
+        let mut network = Terms::AnyOf(Vec::new());
+        let mut baseline = Segments::default();
+        for entry in active {
+            match entry.tier {
+                Tier::Admin => admin.push(entry.action, entry.terms),
+                Tier::NetworkPolicy => network.join(entry.terms),
+                Tier::Baseline => baseline.push(entry.action, entry.terms),
+            }
+        }
+        match other {
+            Some(OtherProtocols::Allowed) => network = Terms::Everyone,
+            Some(OtherProtocols::Denied) => network = Terms::AnyOf(Vec::new()),
+            Some(OtherProtocols::RulesWithoutPorts) | None => network.normalise(),
+        }
+        let admin = admin.finish(|action| action == Action::Pass);
+        let decided = admin.last().is_some_and(|it| it.terms == Terms::Everyone);
+        let network = (self.isolated && !decided).then_some(network);
+        // To run out of the Baseline tier is to be allowed.
+        let baseline = match self.baseline && !decided {
+            true => baseline.finish(|action| action != Action::Deny),
+            false => Vec::new(),
+        };
+        let own_node = self.own_node && network.as_ref().is_some_and(|it| *it != Terms::Everyone);
+        Stack { admin, network, baseline, own_node }
+    }
+}
+
+/// Collects the rules of an ordered tier.
+#[derive(Default)]
+struct Segments {
+    list: Vec<Segment>,
+    closed: bool,
+}
+
+impl Segments {
+    fn push(&mut self, action: Action, terms: &Terms) {
+        if self.closed || *terms == Terms::AnyOf(Vec::new()) {
+            return;
+        }
+        self.closed = *terms == Terms::Everyone;
+        match self.list.last_mut() {
+            Some(last) if last.action == action => last.terms.join(terms),
+            _ => self.list.push(Segment { action, terms: terms.clone() }),
+        }
+    }
+
+    /// Drops what cannot be reached or changes nothing: atoms that an earlier segment decides, and final segments
+    /// that do what happens anyway.
+    fn finish(mut self, is_default: impl Fn(Action) -> bool) -> Vec<Segment> {
+        let mut seen = BTreeSet::new();
+        for segment in &mut self.list {
+            segment.terms.normalise();
+            if let Terms::AnyOf(atoms) = &mut segment.terms {
+                atoms.retain(|atom| seen.insert(*atom));
+            }
+        }
+        let mut list: Vec<Segment> = Vec::with_capacity(self.list.len());
+        for segment in self.list.into_iter().filter(|it| it.terms != Terms::AnyOf(Vec::new())) {
+            match list.last_mut() {
+                Some(last) if last.action == segment.action => {
+                    last.terms.join(&segment.terms);
+                    last.terms.normalise();
+                }
+                _ => list.push(segment),
+            }
+        }
+        while list.last().is_some_and(|last| is_default(last.action)) {
+            list.pop();
+        }
+        list
+    }
+}
+
+impl Terms {
+    fn join(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::AnyOf(atoms), Self::AnyOf(more)) => atoms.extend_from_slice(more),
+            _ => *self = Self::Everyone,
+        }
+    }
+
+    fn normalise(&mut self) {
+        if let Self::AnyOf(atoms) = self {
+            atoms.sort_unstable();
+            atoms.dedup();
+        }
+    }
+}
+
+impl PortRange {
+    /// From the start of this range to the end of a later one.
+    fn through(self, later: Self) -> Self {
+        Self::new(self.first(), later.last()).unwrap_or(self)
+    }
+}

@@ -1,0 +1,302 @@
+use std::cell::RefCell;
+use std::fmt;
+
+use super::error::{Concern, Error, ObjectRef, Reason, Warning};
+use super::value::Value;
+
+/// Everything found out about one object while it is read.
+///
+/// Reading always produces a value: where a rule is broken, the fault goes here and the reader goes on with the
+/// fail-closed reading. Only at the end it is decided whether the faults reject the object or become warnings.
+pub(super) struct Log {
+    pub(super) lenient: bool,
+    faults: RefCell<Vec<Fault>>,
+    notes: RefCell<Vec<(String, Concern, String)>>,
+}
+
+struct Fault {
+    path: String,
+    reason: Reason,
+    message: String,
+    otherwise: Otherwise,
+}
+
+/// What becomes of a fault with lenient reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    /// The object is rejected all the same: without this nothing can be said.
+    Reject,
+    /// The place was read in the way that allows nothing.
+    FailClosed,
+    /// The place was read as it was meant.
+    Tolerate,
+}
+
+/// A place in an object: its value, its path, and where to report what is wrong with it.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a> {
+    pub(super) value: &'a Value,
+    path: Path<'a>,
+    rules: Rules,
+    log: &'a Log,
+}
+
+/// How wrong types are treated in a part of an object.
+#[derive(Clone, Copy)]
+struct Rules {
+    /// A custom resource: the schema names the field, and null is a wrong type.
+    custom: bool,
+    /// With lenient reading.
+    otherwise: Otherwise,
+}
+
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Root,
+    Key(&'a str),
+    Index(usize),
+}
+
+impl Log {
+    pub(super) fn new(lenient: bool) -> Self {
+        Self { lenient, faults: RefCell::default(), notes: RefCell::default() }
+    }
+
+    /// The number of faults so far.
+    pub(super) fn faults(&self) -> usize {
+        self.faults.borrow().len()
+    }
+
+    /// What rejects the object, and what is only told.
+    pub(super) fn conclude(self, object: &ObjectRef) -> (Vec<Error>, Vec<Warning>) {
+        let faults = self.faults.into_inner();
+        let rejected = faults
+            .iter()
+            .any(|fault| !self.lenient || fault.otherwise == Otherwise::Reject);
+        let notes = self.notes.into_inner();
+        let mut warnings: Vec<Warning> = notes
+            .into_iter()
+            .map(|(path, concern, message)| Warning { object: object.clone(), path, concern, message })
+            .collect();
+        let mut errors = Vec::new();
+        for Fault { path, reason, message, otherwise } in faults {
+            let object = object.clone();
+            match otherwise {
+                _ if rejected => errors.push(Error { object, path, reason, message }),
+                Otherwise::Tolerate => {
+                    warnings.push(Warning { object, path, concern: Concern::Tolerated, message });
+                }
+                Otherwise::Reject | Otherwise::FailClosed => {
+                    warnings.push(Warning { object, path, concern: Concern::FailClosed, message });
+                }
+            }
+        }
+        (errors, warnings)
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The whole object. Wrong types reject it until [`Field::spec_of`] says otherwise.
+    pub(super) fn root(value: &'a Value, log: &'a Log) -> Self {
+        let path = Path { parent: None, step: Step::Root };
+        Self { value, path, rules: Rules { custom: false, otherwise: Otherwise::Reject }, log }
+    }
+
+    /// The same place in an object of a policy, where wrong types are read fail-closed.
+    pub(super) fn failing_closed(self, custom: bool) -> Self {
+        Self { rules: Rules { custom, otherwise: Otherwise::FailClosed }, ..self }
+    }
+
+    /// The field `key` of this one, null if there is none.
+    pub(super) fn child<'b>(&'b self, key: &'b str) -> Field<'b> {
+        let value = self.value.get(key).unwrap_or(&Value::Null);
+        let path = Path { parent: Some(&self.path), step: Step::Key(key) };
+        Field { value, path, ..*self }
+    }
+
+    /// The field `key` of this one, if it is given. Null is as good as absent, except in custom resources.
+    pub(super) fn get<'b>(&'b self, key: &'b str) -> Option<Field<'b>> {
+        match self.value.get(key)? {
+            Value::Null if !self.rules.custom => None,
+            _ => Some(self.child(key)),
+        }
+    }
+
+    /// The fields of a map, or nothing with a fault.
+    pub(super) fn entries(&self) -> Option<&'a [(String, Value)]> {
+        match self.value {
+            Value::Map(entries) => Some(entries),
+            // An absent map in a list of maps, as the API server decodes it.
+            Value::Null if !self.rules.custom => Some(&[]),
+            _ => self.wrong_type("a map"),
+        }
+    }
+
+    /// Checks that this is a map, and tells of all its fields that the API does not know.
+    pub(super) fn is_object(&self, known: &[&str]) -> bool {
+        let Some(entries) = self.entries() else { return false };
+        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&&**key)) {
+            let message = match nearest(key, known) {
+                Some(word) => format!("unknown field, left out; did you mean \"{word}\"?"),
+                None => "unknown field, left out".to_owned(),
+            };
+            self.child(key).note(Concern::UnknownField, message);
+        }
+        true
+    }
+
+    /// The fields of a map that are not among `known`.
+    pub(super) fn unknown(&self, known: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+        let entries = match self.value {
+            Value::Map(entries) => &**entries,
+            _ => &[],
+        };
+        entries.iter().map(|(key, _)| &**key).filter(move |key| !known.contains(key))
+    }
+
+    /// The entries of a list, or nothing with a fault.
+    pub(super) fn items(&self) -> Option<impl ExactSizeIterator<Item = Field<'_>>> {
+        let items: &[Value] = match self.value {
+            Value::List(items) => items,
+            Value::Null if !self.rules.custom => &[],
+            _ => return self.wrong_type("a list"),
+        };
+        Some(items.iter().enumerate().map(|(at, value)| {
+            let path = Path { parent: Some(&self.path), step: Step::Index(at) };
+            Field { value, path, ..*self }
+        }))
+    }
+
+    /// The text, or nothing with a fault.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match self.value {
+            Value::String(text) => Some(text),
+            Value::Null if !self.rules.custom => Some(""),
+            _ => self.wrong_type("a string"),
+        }
+    }
+
+    /// The truth value, or nothing with a fault.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(value) => Some(*value),
+            Value::Null if !self.rules.custom => Some(false),
+            _ => self.wrong_type("true or false"),
+        }
+    }
+
+    /// The number, which must fit into 32 bits as in the API, or nothing with a fault.
+    pub(super) fn int(&self) -> Option<i32> {
+        match self.value {
+            Value::Int(number) => match i32::try_from(*number) {
+                Ok(number) => Some(number),
+                Err(_) if self.rules.custom => {
+                    self.fault(Reason::Invalid, "the number is out of all bounds");
+                    None
+                }
+                Err(_) => self.wrong_type("a number of 32 bits"),
+            },
+            // A schema takes 80.0 for an integer.
+            #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+            Value::Float(number)
+                if self.rules.custom && number.fract() == 0.0 && number.abs() < 2e9 =>
+            {
+                Some(*number as i32)
+            }
+            Value::Null if !self.rules.custom => Some(0),
+            _ => self.wrong_type("a whole number"),
+        }
+    }
+
+    /// Reports a wrong type.
+    pub(super) fn wrong_type<T>(&self, wanted: &str) -> Option<T> {
+        let found = self.value.noun();
+        let (path, reason, message) = if self.rules.custom {
+            let message = format!("{wanted} is needed, not {found}");
+            (self.path.to_string(), Reason::TypeInvalid, message)
+        } else {
+            let message = format!("{}: {wanted} is needed, not {found}", self.path);
+            ("<decode>".to_owned(), Reason::BadRequest, message)
+        };
+        self.log.add(Fault { path, reason, message, otherwise: self.rules.otherwise });
+        None
+    }
+
+    /// Reports a broken rule; the caller goes on with a reading that allows nothing.
+    pub(super) fn fault(&self, reason: Reason, message: impl Into<String>) {
+        self.report(reason, message.into(), Otherwise::FailClosed);
+    }
+
+    /// Reports a broken rule; the caller goes on with what is meant.
+    pub(super) fn blemish(&self, reason: Reason, message: impl Into<String>) {
+        self.report(reason, message.into(), Otherwise::Tolerate);
+    }
+
+    /// Reports what makes the object unusable.
+    pub(super) fn reject(&self, reason: Reason, message: impl Into<String>) {
+        self.report(reason, message.into(), Otherwise::Reject);
+    }
+
+    /// Tells of something that is no fault.
+    pub(super) fn note(&self, concern: Concern, message: impl Into<String>) {
+        self.log.notes.borrow_mut().push((self.path.to_string(), concern, message.into()));
+    }
+
+    /// What is known of the object so far.
+    pub(super) fn log(&self) -> &'a Log {
+        self.log
+    }
+
+    /// The name of the field.
+    pub(super) fn path(&self) -> impl fmt::Display {
+        self.path
+    }
+
+    fn report(&self, reason: Reason, message: String, otherwise: Otherwise) {
+        self.log.add(Fault { path: self.path.to_string(), reason, message, otherwise });
+    }
+}
+
+impl Log {
+    fn add(&self, fault: Fault) {
+        self.faults.borrow_mut().push(fault);
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(parent) = self.parent else { return f.write_str("<root>") };
+        match (parent.step, self.step) {
+            (_, Step::Root) => f.write_str("<root>"),
+            (Step::Root, Step::Key(key)) => f.write_str(key),
+            (Step::Root, Step::Index(at)) => write!(f, "[{at}]"),
+            (_, Step::Key(key)) => write!(f, "{parent}.{key}"),
+            (_, Step::Index(at)) => write!(f, "{parent}[{at}]"),
+        }
+    }
+}
+
+/// The known word that differs from `word` by case or by one slip of the fingers.
+fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    known.iter().copied().find(|known| {
+        known.eq_ignore_ascii_case(word) || (word.len() >= 2 && one_slip(word.as_bytes(), known.as_bytes()))
+    })
+}
+
+/// Whether one byte added, left out or changed, or two neighbours swapped, makes `a` from `b`.
+fn one_slip(a: &[u8], b: &[u8]) -> bool {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    match (a, b) {
+        ([_, a @ ..], [_, b @ ..]) if a == b => true,
+        ([_, rest @ ..], other) | (other, [_, rest @ ..]) if rest == other => true,
+        ([a1, a2, a @ ..], [b1, b2, b @ ..]) => a1 == b2 && a2 == b1 && a == b,
+        _ => false,
+    }
+}

@@ -1,0 +1,52 @@
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use crate::model::{Block, DomainPattern, Name, PodSelector, Protocol, Selector};
+
+/// A question about one end of a connection that a rule can ask: the unit that identities are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Atom {
+    /// Is it an ordinary pod that these selectors match? With `host` also host-network pods count, which stand for
+    /// their node's addresses (CH-HOST-PEER).
+    Pods { selector: PodSelector, host: bool },
+    /// Is its address in this block?
+    Block(Block),
+    /// Is its address one of a matching node?
+    Nodes(Selector),
+    /// Is its address one that a matching name was seen to stand for?
+    Domain(DomainPattern),
+    /// Does it declare this port, and does the other atom hold?
+    Declares(Declares),
+}
+
+/// A destination that declares a port name as this protocol and number (NP-PORT-8).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Declares {
+    pub(crate) name: Name,
+    pub(crate) protocol: Protocol,
+    pub(crate) number: u16,
+    /// What else must hold.
+    pub(crate) also: Option<AtomId>,
+    /// Host-network pods count by their node's addresses (CH-NAME-HOST).
+    pub(crate) host: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct AtomId(pub(crate) u32);
+
+/// All ends that answer every [`Atom`] alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The atoms that hold, in ascending order.
+    pub(crate) atoms: Box<[AtomId]>,
+    /// The addresses of endpoints, nodes and domain names that belong to it, in ascending order.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// All other addresses that belong to it, as disjoint ranges in ascending order.
+    pub(crate) ranges: Vec<RangeInclusive<IpAddr>>,
+}
+
+impl Identity {
+    pub(crate) fn holds(&self, atom: AtomId) -> bool {
+        self.atoms.binary_search(&atom).is_ok()
+    }
+}

@@ -1,0 +1,163 @@
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use crate::model::Family;
+
+use super::{Class, ClassId, IdentityId, NodeId, Program, Scope, Verdict};
+
+/// The addresses of one family that a class allows: what a backend puts into the kernel's sets.
+///
+/// For an address, the first of these that knows it decides: `allow`, `deny`, `ranges`, `default`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The verdict for every address that is nowhere else.
+    pub default: Verdict,
+    /// Disjoint, ascending, never adjacent: addresses with the opposite of `default`.
+    pub ranges: Vec<RangeInclusive<IpAddr>>,
+    /// Single addresses that are allowed although `ranges` and `default` deny them; ascending.
+    pub allow: Vec<IpAddr>,
+    /// Single addresses that are denied although `ranges` and `default` allow them; ascending.
+    pub deny: Vec<IpAddr>,
+}
+
+impl Program {
+    /// The addresses that a class allows.
+    ///
+    /// In a program that is scoped to a node, the node's own addresses are among them where its endpoints accept
+    /// them (NP-NODE-1). `O(n log n)` in the addresses of the class.
+    pub fn members(&self, id: ClassId, family: Family) -> Members {
+        let class = self.class(id);
+        let ranges = self.ranges(class, family);
+        let mut members =
+            Members { default: class.default, ranges, allow: Vec::new(), deny: Vec::new() };
+
+        for id in &class.exceptions {
+            let addresses = self.inner.identities.get(id.0 as usize).map(|it| &it.addresses);
+            for address in addresses.into_iter().flatten().filter(|it| Family::of(**it) == family) {
+                members.set(*address, class.default.opposite());
+            }
+        }
+        // A union never denies what lies in one of its blocks; anything else may.
+        if !members.ranges.is_empty() && !class.is_union() {
+            for (address, known) in &self.inner.addresses.known {
+                if Family::of(*address) == family && class.verdict(known.identity) == class.default
+                {
+                    members.set(*address, class.default);
+                }
+            }
+        }
+        for (address, identity) in self.own_node_addresses(family) {
+            if class.allows_own_node(identity) {
+                members.deny.retain(|denied| *denied != address);
+                members.set(address, Verdict::Allow);
+            }
+        }
+        for list in [&mut members.allow, &mut members.deny] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        members
+    }
+
+    fn ranges(&self, class: &Class, family: Family) -> Vec<RangeInclusive<IpAddr>> {
+        let of_identity = |id: &IdentityId| self.inner.identities.get(id.0 as usize);
+        let mut ranges: Vec<_> = class
+            .exceptions
+            .iter()
+            .filter_map(of_identity)
+            .flat_map(|identity| &identity.ranges)
+            .filter(|range| Family::of(*range.start()) == family)
+            .cloned()
+            .collect();
+        ranges.sort_unstable_by_key(|range| *range.start());
+        coalesce(ranges)
+    }
+
+    /// The addresses of the node that the program is scoped to, as far as no ordinary endpoint has them.
+    fn own_node_addresses(&self, family: Family) -> impl Iterator<Item = (IpAddr, IdentityId)> {
+        let own = self.own_node();
+        let addresses = &self.inner.addresses;
+        let of_own = move |nodes: &[NodeId]| own.is_some_and(|own| nodes.contains(&own));
+        addresses
+            .nodes
+            .iter()
+            .filter(move |(address, nodes)| Family::of(**address) == family && of_own(nodes))
+            .map(|(address, _)| (*address, addresses.lookup(*address)))
+            .filter(|(_, known)| {
+                let entry = known.endpoint.and_then(|id| self.inner.endpoints.get(id.0 as usize));
+                entry.is_none_or(|entry| entry.host)
+            })
+            .map(|(address, known)| (address, known.identity))
+    }
+
+    fn own_node(&self) -> Option<NodeId> {
+        let Scope::Node(own) = &self.inner.scope else { return None };
+        (0..).map(NodeId).zip(&self.inner.nodes).find(|(_, name)| *name == own).map(|(id, _)| id)
+    }
+}
+
+impl Class {
+    /// Whether it denies by default and rules only ever add to it.
+    fn is_union(&self) -> bool {
+        self.default == Verdict::Deny
+            && self.stack.admin.is_empty()
+            && self.stack.baseline.is_empty()
+    }
+
+    pub(super) fn allows_own_node(&self, identity: IdentityId) -> bool {
+        self.own_node.as_deref().is_some_and(|not| not.binary_search(&identity).is_err())
+    }
+}
+
+impl Members {
+    /// The verdict for one address.
+    pub fn verdict(&self, address: IpAddr) -> Verdict {
+        if self.allow.binary_search(&address).is_ok() {
+            Verdict::Allow
+        } else if self.deny.binary_search(&address).is_ok() {
+            Verdict::Deny
+        } else {
+            self.by_range(address)
+        }
+    }
+
+    fn by_range(&self, address: IpAddr) -> Verdict {
+        let at = self.ranges.partition_point(|range| *range.end() < address);
+        match self.ranges.get(at) {
+            Some(range) if range.contains(&address) => self.default.opposite(),
+            _ => self.default,
+        }
+    }
+
+    /// Lists a single address, unless its verdict follows from the rest.
+    fn set(&mut self, address: IpAddr, verdict: Verdict) {
+        if self.by_range(address) != verdict {
+            match verdict {
+                Verdict::Allow => self.allow.push(address),
+                Verdict::Deny => self.deny.push(address),
+            }
+        }
+    }
+}
+
+/// Joins sorted, disjoint ranges that follow one another without a gap.
+pub(crate) fn coalesce(ranges: Vec<RangeInclusive<IpAddr>>) -> Vec<RangeInclusive<IpAddr>> {
+    let mut joined: Vec<RangeInclusive<IpAddr>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if successor(*last.end()) == Some(*range.start()) => {
+                *last = *last.start()..=*range.end();
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+/// The next address of the same family.
+pub(crate) fn successor(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).checked_add(1).map(|next| IpAddr::V4(next.into())),
+        IpAddr::V6(v6) => u128::from(v6).checked_add(1).map(|next| IpAddr::V6(next.into())),
+    }
+}

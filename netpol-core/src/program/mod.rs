@@ -1,0 +1,198 @@
+//! The compiled form: what the policies say about every possible connection, as one immutable value.
+//!
+//! Three questions, three structures:
+//!
+//! 1. *Who is this address?* [`address`](self) maps it to an [`IdentityId`]: the class of all addresses that no
+//!    policy can tell apart. Addresses of endpoints, nodes and domain names are found in one hash look-up, all
+//!    others by longest prefix in a trie of the CIDR blocks that policies mention.
+//! 2. *What may this endpoint do?* Endpoints with the same applicable policies share a [`Profile`].
+//! 3. *Does the profile allow it?* Per direction and protocol a profile cuts the ports into intervals, each with a
+//!    [`Class`]: the set of identities that are allowed. Tiers, priorities, Pass, excepts and named ports are
+//!    resolved by then.
+//!
+//! A program does not know how it was compiled, and never changes; a clone shares everything.
+
+mod address;
+mod atom;
+mod class;
+mod decide;
+mod members;
+mod profile;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ahash::HashMap;
+use smallvec::SmallVec;
+
+use crate::model::{Name, Options};
+
+pub(crate) use address::{Addresses, Known};
+pub(crate) use atom::{Atom, AtomId, Declares, Identity};
+pub(crate) use class::{Segment, Stack, Terms};
+pub(crate) use profile::Side;
+
+pub use class::{Class, ClassId};
+pub use decide::{Decision, Verdict};
+pub use members::Members;
+pub(crate) use members::successor;
+pub use profile::{PortMap, Profile, ProfileId};
+
+/// The compiled policies of a cluster, or of one node of it: see the [module](self).
+///
+/// `Send + Sync`, and cheap to clone. Two programs compare equal if they were compiled from objects that say the
+/// same.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Program {
+    inner: Arc<Inner>,
+}
+
+/// Whose endpoints a program polices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Every endpoint there is.
+    #[default]
+    Cluster,
+    /// The endpoints of the node of this name only. What they refer to is in the program, nothing else is.
+    Node(Name),
+}
+
+/// An endpoint as a program knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointEntry {
+    pub(crate) namespace: Name,
+    pub(crate) name: Name,
+    pub(crate) addresses: SmallVec<[IpAddr; 2]>,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) profile: Option<ProfileId>,
+    /// The profile for traffic to itself, where that is policed.
+    pub(crate) own: Option<ProfileId>,
+    /// Who it is when asked about by name.
+    pub(crate) identity: IdentityId,
+    /// It stands for the host-network pods of a node.
+    pub(crate) host: bool,
+}
+
+/// The class of all ends of connections that no policy can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdentityId(pub(crate) u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EndpointId(pub(crate) u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(crate) u32);
+
+/// What an end given by name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NamedEnd {
+    Ordinary(EndpointId),
+    /// A host-network endpoint: whoever has this address of its node (M4).
+    Host(IpAddr),
+}
+
+#[derive(PartialEq, Eq)]
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) scope: Scope,
+    pub(crate) addresses: Addresses,
+    pub(crate) identities: Vec<Identity>,
+    pub(crate) atoms: Vec<Atom>,
+    pub(crate) atom_ids: HashMap<Atom, AtomId>,
+    pub(crate) endpoints: Vec<EndpointEntry>,
+    pub(crate) endpoint_ids: HashMap<(Name, Name), NamedEnd>,
+    pub(crate) profiles: Vec<Profile>,
+    pub(crate) classes: Vec<Class>,
+    pub(crate) nodes: Vec<Name>,
+}
+
+impl Program {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whose endpoints it polices.
+    pub fn scope(&self) -> &Scope {
+        &self.inner.scope
+    }
+
+    /// The readings of the APIs' open points that it was compiled with.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// The endpoints that it polices, those without any applicable policy included, ordered by namespace and name.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointEntry> {
+        self.inner.endpoints.iter().filter(|endpoint| endpoint.profile.is_some())
+    }
+
+    /// The profile of this id.
+    ///
+    /// Ids come from this program only; one of another program gives some other profile or the open one.
+    pub fn profile(&self, id: ProfileId) -> &Profile {
+        static OPEN: Profile = Profile::OPEN;
+        self.inner.profiles.get(id.0 as usize).unwrap_or(&OPEN)
+    }
+
+    /// All profiles with their ids.
+    pub fn profiles(&self) -> impl Iterator<Item = (ProfileId, &Profile)> {
+        (0..).map(ProfileId).zip(&self.inner.profiles)
+    }
+
+    /// The class of this id; as [`profile`](Self::profile).
+    pub fn class(&self, id: ClassId) -> &Class {
+        static NOBODY: Class = Class::NOBODY;
+        self.inner.classes.get(id.0 as usize).unwrap_or(&NOBODY)
+    }
+
+    /// All classes with their ids.
+    pub fn classes(&self) -> impl Iterator<Item = (ClassId, &Class)> {
+        (0..).map(ClassId).zip(&self.inner.classes)
+    }
+
+    /// How many identities it tells apart.
+    pub fn identity_count(&self) -> usize {
+        self.inner.identities.len()
+    }
+}
+
+impl EndpointEntry {
+    /// The namespace it lives in.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// What it may do. An endpoint outside of the program's scope has the open profile's id.
+    pub fn profile(&self) -> ProfileId {
+        self.profile.unwrap_or(ProfileId::NONE)
+    }
+
+    /// Whether it stands for the host-network pods of the node that it is named after, which are policed on
+    /// request only ([`HostNetworkSubjects`](crate::model::HostNetworkSubjects)).
+    pub fn is_host(&self) -> bool {
+        self.host
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("scope", &self.inner.scope)
+            .field("endpoints", &self.inner.endpoints.len())
+            .field("identities", &self.inner.identities.len())
+            .field("profiles", &self.inner.profiles.len())
+            .field("classes", &self.inner.classes.len())
+            .finish_non_exhaustive()
+    }
+}

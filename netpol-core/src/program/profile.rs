@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use crate::model::{Direction, Policy, PortRange, Protocol, Traffic};
+
+use super::ClassId;
+
+/// What the endpoints that share it may do: a function from the other end, the protocol and the port to a verdict,
+/// per direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    pub(crate) ingress: Option<Side>,
+    pub(crate) egress: Option<Side>,
+    /// The policies that apply, in the order in which they are asked.
+    pub(crate) policies: Vec<Arc<Policy>>,
+}
+
+/// Index of a [`Profile`] in its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProfileId(pub(crate) u32);
+
+/// One direction of a profile. Shared, since profiles often differ in one direction only.
+pub(crate) type Side = Arc<PortMap>;
+
+/// For every protocol and port the [`Class`](super::Class) of the other ends that are allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PortMap {
+    pub(crate) ports: [Vec<(PortRange, ClassId)>; 3],
+    pub(crate) other: ClassId,
+}
+
+impl ProfileId {
+    pub(crate) const NONE: Self = Self(u32::MAX);
+}
+
+impl Profile {
+    pub(crate) const OPEN: Self = Self { ingress: None, egress: None, policies: Vec::new() };
+
+    /// What it says in one direction; `None` if no policy says anything there and all is allowed.
+    pub fn side(&self, direction: Direction) -> Option<&PortMap> {
+        match direction {
+            Direction::Ingress => self.ingress.as_deref(),
+            Direction::Egress => self.egress.as_deref(),
+        }
+    }
+
+    /// The policies that apply, in the order in which they are asked.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().map(|policy| &**policy)
+    }
+}
+
+impl PortMap {
+    /// The intervals of one protocol's ports: ascending, adjacent, together all of 0-65535; neighbours differ.
+    pub fn intervals(&self, protocol: Protocol) -> &[(PortRange, ClassId)] {
+        let [tcp, udp, sctp] = &self.ports;
+        match protocol {
+            Protocol::Tcp => tcp,
+            Protocol::Udp => udp,
+            Protocol::Sctp => sctp,
+        }
+    }
+
+    /// The class for all IP protocols other than TCP, UDP and SCTP.
+    pub fn other(&self) -> ClassId {
+        self.other
+    }
+
+    /// The class for this traffic. `O(log n)` in the number of intervals.
+    pub fn class_of(&self, traffic: Traffic) -> ClassId {
+        let Traffic::Port(protocol, port) = traffic else { return self.other };
+        let intervals = self.intervals(protocol);
+        let at = intervals.partition_point(|(range, _)| range.last() < port);
+        intervals.get(at).map_or(ClassId::NONE, |(_, class)| *class)
+    }
+}
