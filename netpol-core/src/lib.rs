@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod compile;
+pub mod manifest;
 pub mod model;
 pub mod program;
 pub mod reference;

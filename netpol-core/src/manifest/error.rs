@@ -6,13 +6,13 @@ use crate::model::Name;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectRef {
     /// As written, such as `networking.k8s.io/v1`; empty if it was left out.
-    pub api_version: String,
+    pub api_version: Name,
     /// As written; empty if it was left out.
-    pub kind: String,
+    pub kind: Name,
     /// The namespace, the default one filled in; empty for cluster-wide kinds.
-    pub namespace: String,
+    pub namespace: Name,
     /// The name; empty if it was left out.
-    pub name: String,
+    pub name: Name,
 }
 
 /// One reason why an object cannot be read, as the API server would report it on create.

@@ -34,11 +34,11 @@ pub(super) enum Otherwise {
 
 /// A place in an object: its value, its path, and where to report what is wrong with it.
 #[derive(Clone, Copy)]
-pub(super) struct Field<'a> {
-    pub(super) value: &'a Value,
-    path: Path<'a>,
+pub(super) struct Field<'v, 'p> {
+    pub(super) value: &'v Value,
+    path: Path<'p>,
     rules: Rules,
-    log: &'a Log,
+    log: &'p Log,
 }
 
 /// How wrong types are treated in a part of an object.
@@ -76,13 +76,17 @@ impl Log {
     /// What rejects the object, and what is only told.
     pub(super) fn conclude(self, object: &ObjectRef) -> (Vec<Error>, Vec<Warning>) {
         let faults = self.faults.into_inner();
-        let rejected = faults
-            .iter()
-            .any(|fault| !self.lenient || fault.otherwise == Otherwise::Reject);
+        let rejected =
+            faults.iter().any(|fault| !self.lenient || fault.otherwise == Otherwise::Reject);
         let notes = self.notes.into_inner();
         let mut warnings: Vec<Warning> = notes
             .into_iter()
-            .map(|(path, concern, message)| Warning { object: object.clone(), path, concern, message })
+            .map(|(path, concern, message)| Warning {
+                object: object.clone(),
+                path,
+                concern,
+                message,
+            })
             .collect();
         let mut errors = Vec::new();
         for Fault { path, reason, message, otherwise } in faults {
@@ -101,9 +105,9 @@ impl Log {
     }
 }
 
-impl<'a> Field<'a> {
+impl<'v, 'p> Field<'v, 'p> {
     /// The whole object. Wrong types reject it until [`Field::spec_of`] says otherwise.
-    pub(super) fn root(value: &'a Value, log: &'a Log) -> Self {
+    pub(super) fn root(value: &'v Value, log: &'p Log) -> Self {
         let path = Path { parent: None, step: Step::Root };
         Self { value, path, rules: Rules { custom: false, otherwise: Otherwise::Reject }, log }
     }
@@ -114,14 +118,14 @@ impl<'a> Field<'a> {
     }
 
     /// The field `key` of this one, null if there is none.
-    pub(super) fn child<'b>(&'b self, key: &'b str) -> Field<'b> {
+    pub(super) fn child<'b>(&'b self, key: &'b str) -> Field<'v, 'b> {
         let value = self.value.get(key).unwrap_or(&Value::Null);
         let path = Path { parent: Some(&self.path), step: Step::Key(key) };
         Field { value, path, ..*self }
     }
 
     /// The field `key` of this one, if it is given. Null is as good as absent, except in custom resources.
-    pub(super) fn get<'b>(&'b self, key: &'b str) -> Option<Field<'b>> {
+    pub(super) fn get<'b>(&'b self, key: &'b str) -> Option<Field<'v, 'b>> {
         match self.value.get(key)? {
             Value::Null if !self.rules.custom => None,
             _ => Some(self.child(key)),
@@ -129,7 +133,7 @@ impl<'a> Field<'a> {
     }
 
     /// The fields of a map, or nothing with a fault.
-    pub(super) fn entries(&self) -> Option<&'a [(String, Value)]> {
+    pub(super) fn entries(&self) -> Option<&'v [(String, Value)]> {
         match self.value {
             Value::Map(entries) => Some(entries),
             // An absent map in a list of maps, as the API server decodes it.
@@ -152,16 +156,16 @@ impl<'a> Field<'a> {
     }
 
     /// The fields of a map that are not among `known`.
-    pub(super) fn unknown(&self, known: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
-        let entries = match self.value {
-            Value::Map(entries) => &**entries,
+    pub(super) fn unknown(&self, known: &[&str]) -> impl Iterator<Item = &'v str> {
+        let entries: &[_] = match self.value {
+            Value::Map(entries) => entries,
             _ => &[],
         };
         entries.iter().map(|(key, _)| &**key).filter(move |key| !known.contains(key))
     }
 
     /// The entries of a list, or nothing with a fault.
-    pub(super) fn items(&self) -> Option<impl ExactSizeIterator<Item = Field<'_>>> {
+    pub(super) fn items(&self) -> Option<impl ExactSizeIterator<Item = Field<'v, '_>>> {
         let items: &[Value] = match self.value {
             Value::List(items) => items,
             Value::Null if !self.rules.custom => &[],
@@ -174,7 +178,7 @@ impl<'a> Field<'a> {
     }
 
     /// The text, or nothing with a fault.
-    pub(super) fn text(&self) -> Option<&'a str> {
+    pub(super) fn text(&self) -> Option<&'v str> {
         match self.value {
             Value::String(text) => Some(text),
             Value::Null if !self.rules.custom => Some(""),
@@ -249,7 +253,7 @@ impl<'a> Field<'a> {
     }
 
     /// What is known of the object so far.
-    pub(super) fn log(&self) -> &'a Log {
+    pub(super) fn log(&self) -> &'p Log {
         self.log
     }
 
@@ -285,7 +289,8 @@ impl fmt::Display for Path<'_> {
 /// The known word that differs from `word` by case or by one slip of the fingers.
 fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     known.iter().copied().find(|known| {
-        known.eq_ignore_ascii_case(word) || (word.len() >= 2 && one_slip(word.as_bytes(), known.as_bytes()))
+        known.eq_ignore_ascii_case(word)
+            || (word.len() >= 2 && one_slip(word.as_bytes(), known.as_bytes()))
     })
 }
 

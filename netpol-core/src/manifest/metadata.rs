@@ -51,7 +51,7 @@ const KNOWN: [&str; 16] = [
 ];
 
 /// Reads `metadata` of an object (NP-V-1…3). Wrong types reject the object, broken syntax need not.
-pub(super) fn read(object: &Field<'_>, expected: Expected<'_>) -> Metadata {
+pub(super) fn read(object: &Field<'_, '_>, expected: Expected<'_>) -> Metadata {
     let metadata = object.child("metadata");
     metadata.is_object(&KNOWN);
     annotations(&metadata);
@@ -67,7 +67,7 @@ pub(super) fn read(object: &Field<'_>, expected: Expected<'_>) -> Metadata {
     }
 }
 
-fn object_name(metadata: &Field<'_>, syntax: Syntax) -> Name {
+fn object_name(metadata: &Field<'_, '_>, syntax: Syntax) -> Name {
     let field = metadata.child("name");
     let text = field.text().unwrap_or_default();
     if !text.is_empty() {
@@ -84,13 +84,14 @@ fn object_name(metadata: &Field<'_>, syntax: Syntax) -> Name {
     }
     // The server puts five more characters behind it.
     if let Err(wanted) = syntax(&format!("{prefix}x")) {
-        prefix_field.blemish(Reason::Invalid, format!("\"{prefix}\" does not begin a name: {wanted}"));
+        prefix_field
+            .blemish(Reason::Invalid, format!("\"{prefix}\" does not begin a name: {wanted}"));
     }
     prefix_field.note(Concern::Notice, "the name is made up by the server; read under this one");
     name(prefix)
 }
 
-fn namespace(metadata: &Field<'_>, default: Option<&str>) -> Name {
+fn namespace(metadata: &Field<'_, '_>, default: Option<&str>) -> Name {
     let field = metadata.child("namespace");
     let text = field.text().unwrap_or_default();
     match (text, default) {
@@ -110,7 +111,7 @@ fn namespace(metadata: &Field<'_>, default: Option<&str>) -> Name {
 }
 
 /// Reads `labels` of `parent`.
-pub(super) fn labels(parent: &Field<'_>) -> Labels {
+pub(super) fn labels(parent: &Field<'_, '_>) -> Labels {
     let Some(field) = parent.get("labels") else { return Labels::default() };
     let Some(entries) = field.entries() else { return Labels::default() };
     let pairs = entries.iter().filter_map(|(key, _)| {
@@ -125,7 +126,7 @@ pub(super) fn labels(parent: &Field<'_>) -> Labels {
     pairs.collect()
 }
 
-fn annotations(metadata: &Field<'_>) {
+fn annotations(metadata: &Field<'_, '_>) {
     const LIMIT: usize = 256 * 1024;
     let Some(field) = metadata.get("annotations") else { return };
     let mut size = 0;
@@ -140,7 +141,7 @@ fn annotations(metadata: &Field<'_>) {
     }
 }
 
-fn owned(metadata: &Field<'_>) -> bool {
+fn owned(metadata: &Field<'_, '_>) -> bool {
     let Some(Value::List(owners)) = metadata.value.get("ownerReferences") else { return false };
     owners.iter().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }

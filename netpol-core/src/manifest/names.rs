@@ -11,7 +11,9 @@ pub(super) fn dns_label(text: &str) -> Result<(), &'static str> {
     if is_dns_word(text) {
         return Ok(());
     }
-    Err("it must consist of lower case letters, digits and \"-\", and begin and end with a letter or digit")
+    Err(
+        "it must consist of lower case letters, digits and \"-\", and begin and end with a letter or digit",
+    )
 }
 
 /// A DNS-1123 subdomain, such as most objects' names (NP-V-1).
@@ -22,7 +24,9 @@ pub(super) fn dns_subdomain(text: &str) -> Result<(), &'static str> {
     if text.split('.').all(is_dns_word) {
         return Ok(());
     }
-    Err("it must consist of lower case letters, digits, \"-\" and \".\", and each part between dots must begin and end with a letter or digit")
+    Err(
+        "it must consist of lower case letters, digits, \"-\" and \".\", and each part between dots must begin and end with a letter or digit",
+    )
 }
 
 /// A label key: a name, in front of which a DNS subdomain and a slash may stand (NP-V-4, NP-V-8).
@@ -45,7 +49,9 @@ pub(super) fn label_key(text: &str) -> Result<(), &'static str> {
     if is_label_word(name) {
         return Ok(());
     }
-    Err("the name of a label must consist of letters, digits, \"-\", \"_\" and \".\", and begin and end with a letter or digit")
+    Err(
+        "the name of a label must consist of letters, digits, \"-\", \"_\" and \".\", and begin and end with a letter or digit",
+    )
 }
 
 /// A label value, which may be empty (NP-V-4, NP-V-9).
@@ -56,7 +62,9 @@ pub(super) fn label_value(text: &str) -> Result<(), &'static str> {
     if text.is_empty() || is_label_word(text) {
         return Ok(());
     }
-    Err("the value of a label must consist of letters, digits, \"-\", \"_\" and \".\", and begin and end with a letter or digit, or be empty")
+    Err(
+        "the value of a label must consist of letters, digits, \"-\", \"_\" and \".\", and begin and end with a letter or digit, or be empty",
+    )
 }
 
 /// The name of a port (NP-V-19).
@@ -92,7 +100,9 @@ pub(super) fn domain_name(text: &str) -> Result<(), &'static str> {
     if name.contains('.') && name.split('.').all(is_domain_label) {
         return Ok(());
     }
-    Err("a domain name such as \"example.com\" is needed, or \"*.example.com\" for all names below it; a \"*\" can only be the whole first label")
+    Err(
+        "a domain name such as \"example.com\" is needed, or \"*.example.com\" for all names below it; a \"*\" can only be the whole first label",
+    )
 }
 
 fn is_domain_label(label: &str) -> bool {

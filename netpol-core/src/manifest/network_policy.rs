@@ -1,19 +1,19 @@
 //! NetworkPolicy, `networking.k8s.io/v1`.
 
+use super::address;
 use super::error::{Concern, Reason, described};
 use super::field::Field;
 use super::metadata::{self, Expected, Scope};
 use super::names;
 use super::selector::{self, Checked};
 use super::value::Value;
-use super::address;
 use crate::model::{
     Action, Block, Direction, Name, NamespaceScope, Peer, Peers, PodSelector, Policy, PolicyKey,
     PolicyKind, PortMatch, PortRange, Ports, Protocol, Rule, Selector, Subject, Tier,
 };
 
 /// Reads a NetworkPolicy with the defaults that the API server fills in (NP-TYPE-5).
-pub(super) fn read(object: &Field<'_>, default_namespace: Option<&str>) -> Policy {
+pub(super) fn read(object: &Field<'_, '_>, default_namespace: Option<&str>) -> Policy {
     object.is_object(&["apiVersion", "kind", "metadata", "spec", "status"]);
     let scope = Scope::Namespaced(default_namespace);
     let expected = Expected { name: names::dns_subdomain, namespace: scope };
@@ -23,10 +23,8 @@ pub(super) fn read(object: &Field<'_>, default_namespace: Option<&str>) -> Polic
     spec.is_object(&["podSelector", "policyTypes", "ingress", "egress"]);
 
     let selector = selector::read(&spec.child("podSelector"), Checked::Fully);
-    let subject = |pods| PodSelector {
-        namespaces: NamespaceScope::Named(metadata.namespace.clone()),
-        pods,
-    };
+    let subject =
+        |pods| PodSelector { namespaces: NamespaceScope::Named(metadata.namespace.clone()), pods };
     let ingress = rules(&spec.child("ingress"), "from", &metadata.namespace);
     let egress = rules(&spec.child("egress"), "to", &metadata.namespace);
     let types = policy_types(&spec, !egress.is_empty());
@@ -48,7 +46,7 @@ pub(super) fn read(object: &Field<'_>, default_namespace: Option<&str>) -> Polic
 }
 
 /// The directions that the policy isolates (NP-TYPE-1…4). What is not understood may mean either.
-fn policy_types(spec: &Field<'_>, has_egress: bool) -> Vec<Direction> {
+fn policy_types(spec: &Field<'_, '_>, has_egress: bool) -> Vec<Direction> {
     let field = spec.child("policyTypes");
     let Some(items) = field.items() else { return Direction::ALL.to_vec() };
     let count = items.len();
@@ -79,13 +77,13 @@ fn policy_types(spec: &Field<'_>, has_egress: bool) -> Vec<Direction> {
     }
 }
 
-fn rules(list: &Field<'_>, peers: &str, namespace: &Name) -> Vec<Rule> {
+fn rules(list: &Field<'_, '_>, peers: &str, namespace: &Name) -> Vec<Rule> {
     let Some(items) = list.items() else { return Vec::new() };
     items.map(|item| rule(&item, peers, namespace)).collect()
 }
 
 /// Reads a rule; absent, null and empty lists are everyone and everything (NP-PEER-1, NP-PORT-1).
-fn rule(rule: &Field<'_>, peers: &str, namespace: &Name) -> Rule {
+fn rule(rule: &Field<'_, '_>, peers: &str, namespace: &Name) -> Rule {
     let readable = rule.is_object(&[peers, "ports"]);
     let unreadable = || Peers::AnyOf(vec![Peer::Unknown(described(rule.path()))]);
     let ports = rule.child("ports");
@@ -97,7 +95,8 @@ fn rule(rule: &Field<'_>, peers: &str, namespace: &Name) -> Rule {
     let list = rule.child(peers);
     let peers = match list.items() {
         Some(items) if items.len() == 0 && readable => {
-            if list.value == &Value::Null && rule.unknown(&["from", "to", "ports"]).next().is_some() {
+            if list.value == &Value::Null && rule.unknown(&["from", "to", "ports"]).next().is_some()
+            {
                 let message = "without peers the rule is for everyone, which the unknown field may not have meant";
                 rule.note(Concern::Notice, message);
             }
@@ -110,7 +109,7 @@ fn rule(rule: &Field<'_>, peers: &str, namespace: &Name) -> Rule {
 }
 
 /// Reads an entry of `ports` (NP-PORT-3…6, NP-V-17…21).
-fn port(entry: &Field<'_>) -> PortMatch {
+fn port(entry: &Field<'_, '_>) -> PortMatch {
     let unknown = || PortMatch::Unknown(described(entry.path()));
     let before = entry.log().faults();
     if !entry.is_object(&["protocol", "port", "endPort"]) || extended(entry, &PORT) {
@@ -167,20 +166,28 @@ fn port(entry: &Field<'_>) -> PortMatch {
 
 const PORT: [&str; 3] = ["protocol", "port", "endPort"];
 
-fn port_range(field: &Field<'_>, first: i32, end: Option<(Field<'_>, i32)>) -> Option<PortRange> {
+fn port_range(
+    field: &Field<'_, '_>,
+    first: i32,
+    end: Option<(Field<'_, '_>, i32)>,
+) -> Option<PortRange> {
     let number = port_number(field, first);
     let Some((end_field, last)) = end else { return number.map(PortRange::single) };
-    if last < first {
+    let last = port_number(&end_field, last);
+    if last.is_some_and(|last| i32::from(last) < first) {
         end_field.fault(Reason::Invalid, format!("a range ends at or above its port {first}"));
     }
-    PortRange::new(number?, port_number(&end_field, last)?)
+    PortRange::new(number?, last?)
 }
 
-fn port_number(field: &Field<'_>, number: i32) -> Option<u16> {
+fn port_number(field: &Field<'_, '_>, number: i32) -> Option<u16> {
     match u16::try_from(number) {
         Ok(number @ 1..) => Some(number),
         _ => {
-            field.fault(Reason::Invalid, format!("a port is a number from 1 to 65535, not {number}"));
+            field.fault(
+                Reason::Invalid,
+                format!("a port is a number from 1 to 65535, not {number}"),
+            );
             None
         }
     }
@@ -189,7 +196,7 @@ fn port_number(field: &Field<'_>, number: i32) -> Option<u16> {
 const PEER: [&str; 3] = ["podSelector", "namespaceSelector", "ipBlock"];
 
 /// Reads an entry of `from` or `to` (NP-PEER-3…8, NP-V-10…16).
-fn peer(peer: &Field<'_>, namespace: &Name) -> Peer {
+fn peer(peer: &Field<'_, '_>, namespace: &Name) -> Peer {
     let unknown = || Peer::Unknown(described(peer.path()));
     if !peer.is_object(&PEER) {
         return unknown();
@@ -233,16 +240,17 @@ fn peer(peer: &Field<'_>, namespace: &Name) -> Peer {
 }
 
 /// Whether a stored entry has fields from a later API, which may narrow what it means. New objects lose them.
-fn extended(entry: &Field<'_>, known: &[&str]) -> bool {
+fn extended(entry: &Field<'_, '_>, known: &[&str]) -> bool {
     let extended = entry.log().lenient && entry.unknown(known).next().is_some();
     if extended {
-        entry.note(Concern::FailClosed, "with a field that is not understood, this matches nothing");
+        entry
+            .note(Concern::FailClosed, "with a field that is not understood, this matches nothing");
     }
     extended
 }
 
 /// Reads an `ipBlock` (NP-IPB-1…7, NP-V-13…16, NP-V-24).
-fn ip_block(field: &Field<'_>) -> Option<Block> {
+fn ip_block(field: &Field<'_, '_>) -> Option<Block> {
     if !field.is_object(&["cidr", "except"]) {
         return None;
     }
@@ -269,9 +277,12 @@ fn ip_block(field: &Field<'_>) -> Option<Block> {
     understood.then(|| Block::new(cidr, excepts))
 }
 
-fn block(field: &Field<'_>, text: &str) -> Option<ipnet::IpNet> {
+fn block(field: &Field<'_, '_>, text: &str) -> Option<ipnet::IpNet> {
     let Some(cidr) = address::cidr(text) else {
-        field.fault(Reason::Invalid, format!("a block such as 10.0.0.0/8 or fd00::/8 is needed, not \"{text}\""));
+        field.fault(
+            Reason::Invalid,
+            format!("a block such as 10.0.0.0/8 or fd00::/8 is needed, not \"{text}\""),
+        );
         return None;
     };
     match cidr.flaw {

@@ -15,7 +15,7 @@ pub(super) enum Checked {
 
 /// Reads a label selector (SEL-1…7). If part of it cannot be understood, the error is what is left without that
 /// part: a selector of everything that the whole could possibly select.
-pub(super) fn read(field: &Field<'_>, checked: Checked) -> Result<Selector, Selector> {
+pub(super) fn read(field: &Field<'_, '_>, checked: Checked) -> Result<Selector, Selector> {
     if !field.is_object(&["matchLabels", "matchExpressions"]) {
         return Err(Selector::everything());
     }
@@ -41,14 +41,12 @@ pub(super) fn read(field: &Field<'_>, checked: Checked) -> Result<Selector, Sele
     if understood { Ok(selector) } else { Err(selector) }
 }
 
-fn match_labels(labels: &Field<'_>, checked: Checked, into: &mut Vec<Requirement>) -> bool {
+fn match_labels(labels: &Field<'_, '_>, checked: Checked, into: &mut Vec<Requirement>) -> bool {
     let Some(entries) = labels.entries() else { return false };
     let mut understood = true;
     for (key, _) in entries {
         match labels.child(key).text() {
-            Some(value)
-                if good_key(labels, key, checked) & good_value(labels, value, checked) =>
-            {
+            Some(value) if good_key(labels, key, checked) & good_value(labels, value, checked) => {
                 into.push(Requirement::is_in(&**key, [value]));
             }
             _ => understood = false,
@@ -58,7 +56,7 @@ fn match_labels(labels: &Field<'_>, checked: Checked, into: &mut Vec<Requirement
 }
 
 /// Reads one entry of `matchExpressions`; nothing if it is not understood.
-fn requirement(field: &Field<'_>, checked: Checked) -> Option<Requirement> {
+fn requirement(field: &Field<'_, '_>, checked: Checked) -> Option<Requirement> {
     if !field.is_object(&["key", "operator", "values"]) {
         return None;
     }
@@ -84,7 +82,8 @@ fn requirement(field: &Field<'_>, checked: Checked) -> Option<Requirement> {
         "Exists" => |key, _| Requirement::exists(key),
         "DoesNotExist" => |key, _| Requirement::does_not_exist(key),
         _ => {
-            let message = format!("In, NotIn, Exists or DoesNotExist is needed, not \"{operator}\"");
+            let message =
+                format!("In, NotIn, Exists or DoesNotExist is needed, not \"{operator}\"");
             broken(&field.child("operator"), checked, Reason::Invalid, message);
             return None;
         }
@@ -100,7 +99,7 @@ fn requirement(field: &Field<'_>, checked: Checked) -> Option<Requirement> {
 }
 
 /// A text that the schema of the cluster-wide kinds asks for; NetworkPolicy has the empty text instead.
-fn required<'a>(field: &Field<'a>, key: &str, checked: Checked) -> Option<&'a str> {
+fn required<'v>(field: &Field<'v, '_>, key: &str, checked: Checked) -> Option<&'v str> {
     match (field.get(key), checked) {
         (Some(found), _) => found.value.as_str().or_else(|| found.wrong_type("a string")),
         (None, Checked::Fully) => Some(""),
@@ -111,14 +110,14 @@ fn required<'a>(field: &Field<'a>, key: &str, checked: Checked) -> Option<&'a st
     }
 }
 
-fn good_key(field: &Field<'_>, key: &str, checked: Checked) -> bool {
+fn good_key(field: &Field<'_, '_>, key: &str, checked: Checked) -> bool {
     let Err(wanted) = names::label_key(key) else { return true };
     broken(field, checked, Reason::Invalid, format!("\"{key}\" is not a label key: {wanted}"));
     false
 }
 
 /// A stored NetworkPolicy may keep a value that is none (NP-V-9): no label can have it, which is clear enough.
-fn good_value(field: &Field<'_>, value: &str, checked: Checked) -> bool {
+fn good_value(field: &Field<'_, '_>, value: &str, checked: Checked) -> bool {
     let Err(wanted) = names::label_value(value) else { return true };
     let message = format!("\"{value}\" is not a label value: {wanted}");
     match checked {
@@ -128,7 +127,7 @@ fn good_value(field: &Field<'_>, value: &str, checked: Checked) -> bool {
     checked == Checked::Fully
 }
 
-fn broken(field: &Field<'_>, checked: Checked, reason: Reason, message: String) {
+fn broken(field: &Field<'_, '_>, checked: Checked, reason: Reason, message: String) {
     match checked {
         Checked::Fully => field.fault(reason, message),
         Checked::Barely => field.note(Concern::FailClosed, message),
