@@ -3,7 +3,7 @@ use std::fmt::{self, Write};
 use ahash::{HashMap, HashMapExt, HashSet};
 
 use crate::model::Action;
-use crate::program::{Atom, Class, ClassId, IdentityId, Segment, Stack, Terms, Verdict};
+use crate::program::{Atom, Class, ClassId, IdentityId, OwnNode, Segment, Stack, Terms, Verdict};
 
 use super::identity::Identities;
 
@@ -73,12 +73,11 @@ fn evaluate(stack: Stack, key: u128, identities: &Identities) -> Class {
         mentioned.copied().filter(|it| verdict(Some(*it)) != default).collect();
     exceptions.sort_unstable();
     exceptions.dedup();
-    let own_node = stack.own_node.then(|| {
-        let denied = admin.actions.iter().filter(|(_, action)| **action == Action::Deny);
-        let mut denied: Vec<IdentityId> = denied.map(|(identity, _)| *identity).collect();
-        denied.sort_unstable();
-        denied
-    });
+    let own_node = match (stack.own_node, admin.everyone) {
+        (false, _) => OwnNode::Never,
+        (true, Some(Action::Accept | Action::Deny)) => OwnNode::Only(admin.doing(Action::Pass)),
+        (true, Some(Action::Pass) | None) => OwnNode::AllBut(admin.doing(Action::Deny)),
+    };
     Class { key, default, exceptions, own_node, stack }
 }
 
@@ -102,6 +101,14 @@ impl FirstMatch {
             }
         }
         first
+    }
+
+    /// The identities for which a segment of this action is the first, in ascending order.
+    fn doing(&self, action: Action) -> Vec<IdentityId> {
+        let doing = self.actions.iter().filter(|(_, first)| **first == action);
+        let mut doing: Vec<IdentityId> = doing.map(|(identity, _)| *identity).collect();
+        doing.sort_unstable();
+        doing
     }
 
     /// `None` asks for an identity that no atom holds for.

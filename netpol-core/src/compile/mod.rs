@@ -30,7 +30,8 @@ use ipnet::IpNet;
 
 use crate::cluster::Cluster;
 use crate::model::{
-    DeclaredPort, Direction, Name, Phase, Policy, SelfTraffic, Subject as PolicySubject, Tie, Tier,
+    DeclaredPort, Direction, HostNetworkSubjects, Name, Phase, Policy, SelfTraffic,
+    Subject as PolicySubject, Tie, Tier,
 };
 use crate::program::{
     Addresses, EndpointEntry, EndpointId, Inner, Known, NamedEnd, NodeId, Profile, ProfileId,
@@ -219,9 +220,11 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(cluster: &'a Cluster, scope: &'a Scope, subjects: &'a [Subject]) -> Self {
+        // Of other nodes only the nodes that share an address with ours could matter, and only where nodes are policed.
+        let hosts_policed = cluster.options.host_network_subjects == HostNetworkSubjects::Policed;
         let in_scope = |name: &&Name| match scope {
             Scope::Cluster => true,
-            Scope::Node(own) => *name == own,
+            Scope::Node(own) => hosts_policed || *name == own,
         };
         let nodes = cluster.nodes.keys().filter(in_scope).cloned().collect();
         let mut next = (0..).map(NodeId);
@@ -322,13 +325,13 @@ impl<'a> Places<'a> {
     /// Who is meant by a name: the ordinary endpoint of the lowest uid, or else the node of a host-network one.
     fn names(&self, workloads: &Workloads<'_>) -> HashMap<(Name, Name), NamedEnd> {
         let mut names = HashMap::new();
+        let mut seen = BTreeSet::new();
         for ((endpoint, _), entry) in workloads.ordinary.iter().zip(&self.entries) {
-            if let Some(id) = entry {
-                let name = (endpoint.namespace.clone(), endpoint.name.clone());
-                names.entry(name).or_insert(NamedEnd::Ordinary(*id));
+            let name = (endpoint.namespace.clone(), endpoint.name.clone());
+            if let (true, Some(id)) = (seen.insert(name.clone()), entry) {
+                names.insert(name, NamedEnd::Ordinary(*id));
             }
         }
-        let mut seen = BTreeSet::new();
         let live = self.cluster.endpoints.values().filter(|it| it.phase == Phase::Live);
         for endpoint in live.filter(|it| it.host_network) {
             let name = (endpoint.namespace.clone(), endpoint.name.clone());

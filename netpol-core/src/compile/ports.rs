@@ -163,7 +163,9 @@ impl Frame {
             Some(OtherProtocols::RulesWithoutPorts) | None => network.normalise(),
         }
         let admin = admin.finish(|action| action == Action::Pass);
-        let decided = admin.last().is_some_and(|it| it.terms == Terms::Everyone);
+        // Whoever is passed goes on to the next tier, whatever holds for everyone else.
+        let decided = admin.last().is_some_and(|it| it.terms == Terms::Everyone)
+            && admin.iter().all(|it| it.action != Action::Pass);
         let network = (self.isolated && !decided).then_some(network);
         // To run out of the Baseline tier is to be allowed.
         let baseline = match self.baseline && !decided {

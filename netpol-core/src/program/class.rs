@@ -12,9 +12,17 @@ pub struct Class {
     pub(crate) default: Verdict,
     /// The identities with the other verdict, in ascending order.
     pub(crate) exceptions: Vec<IdentityId>,
-    /// Traffic with the endpoint's own node is allowed, but for these identities, in ascending order (NP-NODE-1).
-    pub(crate) own_node: Option<Vec<IdentityId>>,
+    pub(crate) own_node: OwnNode,
     pub(crate) stack: Stack,
+}
+
+/// Whether traffic with the endpoint's own node is allowed although the class denies it (NP-NODE-1). That depends on
+/// the identity of the node's address where the Admin tier decides for some. Ids are in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OwnNode {
+    Never,
+    AllBut(Vec<IdentityId>),
+    Only(Vec<IdentityId>),
 }
 
 /// Index of a [`Class`] in its program.
@@ -57,7 +65,7 @@ impl Class {
         key: 0,
         default: Verdict::Deny,
         exceptions: Vec::new(),
-        own_node: None,
+        own_node: OwnNode::Never,
         stack: Stack { admin: Vec::new(), network: None, baseline: Vec::new(), own_node: false },
     };
 
@@ -69,6 +77,15 @@ impl Class {
         }
     }
 
+    /// Whether an address of this identity is allowed if it is the endpoint's own node's.
+    pub(super) fn allows_own_node(&self, identity: IdentityId) -> bool {
+        match &self.own_node {
+            OwnNode::Never => false,
+            OwnNode::AllBut(denied) => denied.binary_search(&identity).is_err(),
+            OwnNode::Only(allowed) => allowed.binary_search(&identity).is_ok(),
+        }
+    }
+
     /// A name for what it asks of the other end: the same in every program and process, and unique in a program.
     pub fn key(&self) -> u128 {
         self.key
@@ -77,7 +94,7 @@ impl Class {
     /// The verdict for every other end, if there is no exception.
     pub fn constant(&self) -> Option<Verdict> {
         let constant = self.exceptions.is_empty()
-            && (self.own_node.is_none() || self.default == Verdict::Allow);
+            && (self.own_node == OwnNode::Never || self.default == Verdict::Allow);
         constant.then_some(self.default)
     }
 }

@@ -118,7 +118,7 @@ impl Program {
         // NP-NODE-1: looked at last, since hardly any packet needs it.
         let own_node = verdict == Verdict::Deny
             && entry.node.is_some_and(|node| peer.nodes.contains(&node))
-            && class.own_node.as_deref().is_some_and(|not| not.binary_search(&peer_id).is_err());
+            && class.allows_own_node(peer_id);
         if own_node {
             verdict = Verdict::Allow;
         }
@@ -126,16 +126,10 @@ impl Program {
     }
 }
 
-/// Whether both ends are the same endpoint, or for host-network endpoints the same node.
+/// Whether both ends are the same endpoint, or the same node.
 fn is_same(source: &Resolved<'_>, destination: &Resolved<'_>) -> bool {
-    let hosts = |end: &Resolved<'_>| end.entry.is_some_and(|entry| entry.host);
-    match (source.endpoint, destination.endpoint) {
-        (Some(a), Some(b)) if a == b => true,
-        (Some(_), Some(_)) if hosts(source) && hosts(destination) => {
-            source.nodes.iter().any(|node| destination.nodes.contains(node))
-        }
-        _ => false,
-    }
+    let same_endpoint = source.endpoint.is_some() && source.endpoint == destination.endpoint;
+    same_endpoint || source.nodes.iter().any(|node| destination.nodes.contains(node))
 }
 
 impl Resolved<'_> {

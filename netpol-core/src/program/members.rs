@@ -103,10 +103,6 @@ impl Class {
             && self.stack.admin.is_empty()
             && self.stack.baseline.is_empty()
     }
-
-    pub(super) fn allows_own_node(&self, identity: IdentityId) -> bool {
-        self.own_node.as_deref().is_some_and(|not| not.binary_search(&identity).is_err())
-    }
 }
 
 impl Members {

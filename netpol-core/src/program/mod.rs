@@ -30,7 +30,7 @@ use crate::model::{Name, Options};
 
 pub(crate) use address::{Addresses, Known};
 pub(crate) use atom::{Atom, AtomId, Declares, Identity};
-pub(crate) use class::{Segment, Stack, Terms};
+pub(crate) use class::{OwnNode, Segment, Stack, Terms};
 pub(crate) use profile::Side;
 
 pub use class::{Class, ClassId};
