@@ -143,10 +143,12 @@ mod tests {
         }
     }
 
+    type Reading = (&'static str, fn(&mut Options));
+
     /// Each reading must make a difference somewhere, or no property test would ever see it.
     #[test]
     fn every_option_matters() {
-        let readings: [(&str, fn(&mut Options)); 12] = [
+        let readings: [Reading; 12] = [
             ("CH-SELF", |o| o.self_traffic = SelfTraffic::Policed),
             ("CH-NODE-EGRESS", |o| o.node_egress = NodeEgress::Allowed),
             ("CH-HOST-PEER", |o| o.host_network_peers = HostNetworkPeers::ByLabel),

@@ -177,7 +177,7 @@ fn port(choices: &mut Choices<'_>, place: &Place) -> PortMatch {
             PortMatch::Range(protocol(choices), range)
         }
         2 => PortMatch::Range(protocol(choices), PortRange::ALL),
-        3 | 4 | 5 => {
+        3..=5 => {
             // Only NetworkPolicy asks for the protocol of a name (C-PROTO-5).
             let named = place.kind == NetworkPolicy;
             PortMatch::Named(named.then(|| protocol(choices)), port_name(choices))
