@@ -132,6 +132,11 @@ impl<'v, 'p> Field<'v, 'p> {
         }
     }
 
+    /// Whether it is null or not there at all.
+    pub(super) fn is_null(&self) -> bool {
+        *self.value == Value::Null
+    }
+
     /// The fields of a map, or nothing with a fault.
     pub(super) fn entries(&self) -> Option<&'v [(String, Value)]> {
         match self.value {
@@ -147,8 +152,8 @@ impl<'v, 'p> Field<'v, 'p> {
         let Some(entries) = self.entries() else { return false };
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&&**key)) {
             let message = match nearest(key, known) {
-                Some(word) => format!("unknown field, left out; did you mean \"{word}\"?"),
-                None => "unknown field, left out".to_owned(),
+                Some(word) => format!("there is no such field; did you mean \"{word}\"?"),
+                None => "there is no such field".to_owned(),
             };
             self.child(key).note(Concern::UnknownField, message);
         }
@@ -162,6 +167,42 @@ impl<'v, 'p> Field<'v, 'p> {
             _ => &[],
         };
         entries.iter().map(|(key, _)| &**key).filter(move |key| !known.contains(key))
+    }
+
+    /// Whether a stored entry has fields of a later API, which may narrow what it means. New objects lose them.
+    pub(super) fn is_extended(&self, known: &[&str]) -> bool {
+        let extended = self.log.lenient && self.unknown(known).next().is_some();
+        if extended {
+            self.note(
+                Concern::FailClosed,
+                "with a field that is not known, this is not understood",
+            );
+        }
+        extended
+    }
+
+    /// The one field of a map that is given where exactly one of `known` must be, or nothing with a fault.
+    pub(super) fn exactly_one<'b>(
+        &'b self,
+        known: &[&'static str],
+    ) -> Option<(&'static str, Field<'v, 'b>)> {
+        if !self.is_object(known) {
+            return None;
+        }
+        let mut given = known.iter().filter_map(|key| Some((*key, self.get(key)?)));
+        let words = known.join(", ");
+        match (given.next(), given.next()) {
+            (Some(_), Some(_)) => {
+                self.fault(Reason::TooMany, format!("exactly one of {words} must be given"));
+                None
+            }
+            (one, _) => {
+                if one.is_none() {
+                    self.fault(Reason::Invalid, format!("one of {words} is needed"));
+                }
+                one.filter(|_| !self.is_extended(known))
+            }
+        }
     }
 
     /// The entries of a list, or nothing with a fault.
@@ -215,6 +256,19 @@ impl<'v, 'p> Field<'v, 'p> {
             }
             Value::Null if !self.rules.custom => Some(0),
             _ => self.wrong_type("a whole number"),
+        }
+    }
+
+    /// The number of a port, or nothing with a fault.
+    pub(super) fn port_number(&self) -> Option<u16> {
+        let number = self.int()?;
+        match u16::try_from(number) {
+            Ok(number @ 1..) => Some(number),
+            _ => {
+                let message = format!("a port is a number from 1 to 65535, not {number}");
+                self.fault(Reason::Invalid, message);
+                None
+            }
         }
     }
 

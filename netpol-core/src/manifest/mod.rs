@@ -33,6 +33,7 @@
 
 mod address;
 mod cluster;
+mod cluster_wide;
 mod error;
 mod field;
 mod load;
@@ -222,12 +223,23 @@ fn object(
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let namespace = options.namespace.as_deref();
     let default_namespace = namespace.unwrap_or("default");
+    let cluster_wide =
+        |dialect| cluster_wide::read(field, dialect, options.channel).map(Object::Policy);
     let object = match (group, version, kind) {
         ("", "v1", "Namespace") => Object::Namespace(cluster::namespace(field)),
         ("", "v1", "Node") => Object::Node(cluster::node(field)),
         ("", "v1", "Pod") => Object::Pod(pod::read(field, default_namespace)),
         ("networking.k8s.io", "v1", "NetworkPolicy") => {
             Object::Policy(network_policy::read(field, namespace))
+        }
+        ("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy") => {
+            cluster_wide(&cluster_wide::CLUSTER_NETWORK_POLICY)?
+        }
+        ("policy.networking.k8s.io", "v1alpha1", "AdminNetworkPolicy") => {
+            cluster_wide(&cluster_wide::ADMIN_NETWORK_POLICY)?
+        }
+        ("policy.networking.k8s.io", "v1alpha1", "BaselineAdminNetworkPolicy") => {
+            cluster_wide(&cluster_wide::BASELINE_ADMIN_NETWORK_POLICY)?
         }
         _ => match WorkloadKind::find(group, kind) {
             Some(kind) => {

@@ -112,7 +112,7 @@ fn rule(rule: &Field<'_, '_>, peers: &str, namespace: &Name) -> Rule {
 fn port(entry: &Field<'_, '_>) -> PortMatch {
     let unknown = || PortMatch::Unknown(described(entry.path()));
     let before = entry.log().faults();
-    if !entry.is_object(&["protocol", "port", "endPort"]) || extended(entry, &PORT) {
+    if !entry.is_object(&PORT) || entry.is_extended(&PORT) {
         return unknown();
     }
     let protocol = match entry.get("protocol") {
@@ -126,11 +126,12 @@ fn port(entry: &Field<'_, '_>) -> PortMatch {
             known
         }),
     };
-    let end_field = entry.get("endPort");
-    let end = end_field.and_then(|field| field.int());
+    let end = entry.get("endPort");
     let misplaced = |message: &str| {
-        if let (Some(field), Some(_)) = (end_field, end) {
-            field.fault(Reason::Invalid, message);
+        if let Some(end) = end
+            && end.int().is_some()
+        {
+            end.fault(Reason::Invalid, message);
         }
     };
     let port = entry.get("port");
@@ -150,10 +151,7 @@ fn port(entry: &Field<'_, '_>) -> PortMatch {
                 _ => unknown(),
             };
         }
-        Some((field, Value::Int(_))) => match field.int() {
-            Some(first) => port_range(&field, first, end_field.zip(end)),
-            None => None,
-        },
+        Some((field, Value::Int(_))) => port_range(&field, end),
         Some((field, _)) => field.wrong_type("a port number or the name of a port"),
     };
     match (protocol, range) {
@@ -166,31 +164,15 @@ fn port(entry: &Field<'_, '_>) -> PortMatch {
 
 const PORT: [&str; 3] = ["protocol", "port", "endPort"];
 
-fn port_range(
-    field: &Field<'_, '_>,
-    first: i32,
-    end: Option<(Field<'_, '_>, i32)>,
-) -> Option<PortRange> {
-    let number = port_number(field, first);
-    let Some((end_field, last)) = end else { return number.map(PortRange::single) };
-    let last = port_number(&end_field, last);
-    if last.is_some_and(|last| i32::from(last) < first) {
-        end_field.fault(Reason::Invalid, format!("a range ends at or above its port {first}"));
+fn port_range(port: &Field<'_, '_>, end: Option<Field<'_, '_>>) -> Option<PortRange> {
+    let first = port.port_number();
+    let Some(end) = end else { return first.map(PortRange::single) };
+    let last = end.port_number();
+    let range = PortRange::new(first?, last?);
+    if range.is_none() {
+        end.fault(Reason::Invalid, "a range must not end below its port");
     }
-    PortRange::new(number?, last?)
-}
-
-fn port_number(field: &Field<'_, '_>, number: i32) -> Option<u16> {
-    match u16::try_from(number) {
-        Ok(number @ 1..) => Some(number),
-        _ => {
-            field.fault(
-                Reason::Invalid,
-                format!("a port is a number from 1 to 65535, not {number}"),
-            );
-            None
-        }
-    }
+    range
 }
 
 const PEER: [&str; 3] = ["podSelector", "namespaceSelector", "ipBlock"];
@@ -205,7 +187,7 @@ fn peer(peer: &Field<'_, '_>, namespace: &Name) -> Peer {
     let pods = selector("podSelector");
     let namespaces = selector("namespaceSelector");
     let block = peer.get("ipBlock").map(|field| ip_block(&field));
-    if extended(peer, &PEER) {
+    if peer.is_extended(&PEER) {
         return unknown();
     }
     match (pods, namespaces, block) {
@@ -237,16 +219,6 @@ fn peer(peer: &Field<'_, '_>, namespace: &Name) -> Peer {
             }
         }
     }
-}
-
-/// Whether a stored entry has fields from a later API, which may narrow what it means. New objects lose them.
-fn extended(entry: &Field<'_, '_>, known: &[&str]) -> bool {
-    let extended = entry.log().lenient && entry.unknown(known).next().is_some();
-    if extended {
-        entry
-            .note(Concern::FailClosed, "with a field that is not understood, this matches nothing");
-    }
-    extended
 }
 
 /// Reads an `ipBlock` (NP-IPB-1…7, NP-V-13…16, NP-V-24).

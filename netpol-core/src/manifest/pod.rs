@@ -172,13 +172,7 @@ fn container_ports(container: &Field<'_, '_>, into: &mut Vec<DeclaredPort>) {
     let list = container.child("ports");
     for entry in list.items().into_iter().flatten() {
         entry.entries();
-        let number_field = entry.child("containerPort");
-        let number = number_field.int().and_then(|number| u16::try_from(number).ok());
-        let number = number.filter(|number| *number > 0);
-        if number.is_none() {
-            let message = "a port is a number from 1 to 65535";
-            number_field.blemish(Reason::Invalid, message);
-        }
+        let number = entry.child("containerPort").port_number();
         let protocol_field = entry.child("protocol");
         let protocol = match protocol_field.text() {
             None => None,
