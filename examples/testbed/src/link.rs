@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, State};
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
@@ -22,8 +22,8 @@ pub(crate) const LOOPBACK: u32 = 1;
 /// The index of `eth0`. Fixed, so that nobody has to ask; above those that the kernel may give to tunnel devices.
 pub(crate) const ETH0: u32 = 50;
 
-/// How long a new link may take to carry packets.
-const LINK_UP: Duration = Duration::from_secs(5);
+/// How long the kernel may take for what it does in the background.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A netlink connection into one namespace. It blocks; not to be used on a thread that runs async code.
 #[derive(Debug)]
@@ -216,24 +216,45 @@ impl Links {
 
     /// Waits until a link carries packets.
     ///
-    /// The kernel starts the queue of the end that was up first a moment later, in the background, and drops what is
-    /// sent before that.
+    /// The kernel starts the queue of the end that was up first a moment later, in the background,
+    /// and drops what is sent before that.
     pub(crate) fn wait_until_up(&self, link: u32) -> Result<()> {
-        let deadline = Instant::now() + LINK_UP;
-        self.runtime
-            .block_on(async {
-                loop {
-                    let mut found = self.handle.link().get().match_index(link).execute();
-                    let message = found.try_next().await?.context("no such link")?;
-                    let up = LinkAttribute::OperState(State::Up);
-                    if message.attributes.contains(&up) {
-                        return Ok(());
-                    }
-                    ensure!(Instant::now() < deadline, "it is still down after {LINK_UP:?}");
-                    tokio::time::sleep(Duration::from_micros(200)).await;
-                }
-            })
-            .with_context(|| format!("waiting for link {link} to come up"))
+        self.wait(&format!("link {link} is still down"), async || {
+            let mut found = self.handle.link().get().match_index(link).execute();
+            let message = found.try_next().await?;
+            let up = LinkAttribute::OperState(State::Up);
+            Ok(message.is_some_and(|link| link.attributes.contains(&up)))
+        })
+    }
+
+    /// Waits until packets to an address of a link are taken in.
+    ///
+    /// IPv4 does so at once. IPv6 enters the route and joins the group for neighbour discovery a
+    /// moment later, in the background.
+    pub(crate) fn wait_until_local(&self, link: u32, address: IpAddr) -> Result<()> {
+        let IpAddr::V6(address) = address else { return Ok(()) };
+        let mut question = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128);
+        if address.is_unicast_link_local() {
+            question = question.output_interface(link);
+        }
+        let question = question.build();
+        self.wait(&format!("the address {address} is still not in use"), async || {
+            let mut found = self.handle.route().get(question.clone()).execute();
+            // As long as there is no route at all, the kernel answers with an error.
+            let route = found.try_next().await.ok().flatten();
+            Ok(route.is_some_and(|route| route.header.kind == RouteType::Local))
+        })
+    }
+
+    fn wait(&self, complaint: &str, done: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        self.runtime.block_on(async {
+            while !done().await? {
+                ensure!(Instant::now() < deadline, "after {PATIENCE:?} {complaint}");
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            Ok(())
+        })
     }
 }
 

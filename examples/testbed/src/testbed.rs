@@ -73,7 +73,7 @@ impl Testbed {
                     .with_context(|| format!("building pod {} on node {}", pod.name, pod.node))?;
             }
             for place in testbed.sites.keys() {
-                testbed.wait_until_up(&mut wiring, place)?;
+                testbed.wait_until_ready(&mut wiring, place)?;
             }
             Ok(testbed)
         })
@@ -89,7 +89,7 @@ impl Testbed {
             let mut wiring = Wiring::open(visitor, &self.outside)?;
             self.attach_pod(&mut wiring, pod)
                 .with_context(|| format!("adding pod {} on node {}", pod.name, pod.node))?;
-            self.wait_until_up(&mut wiring, &Place::Pod(pod.name.clone()))
+            self.wait_until_ready(&mut wiring, &Place::Pod(pod.name.clone()))
         })
     }
 
@@ -255,10 +255,10 @@ impl Testbed {
         Ok(self.next_link)
     }
 
-    fn wait_until_up(&self, wiring: &mut Wiring<'_>, place: &Place) -> Result<()> {
+    fn wait_until_ready(&self, wiring: &mut Wiring<'_>, place: &Place) -> Result<()> {
         let site = self.site(place)?;
         wiring
-            .wait_until_up(site, self.namespace(&site.above)?)
+            .wait_until_ready(site, self.namespace(&site.above)?)
             .with_context(|| format!("connecting {place}"))
     }
 

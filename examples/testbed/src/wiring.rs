@@ -96,9 +96,15 @@ impl<'v> Wiring<'v> {
     /// Gives the outside more addresses.
     pub(crate) fn add_outside<'a>(
         &self,
-        addresses: impl IntoIterator<Item = &'a IpAddr>,
+        addresses: impl IntoIterator<Item = &'a IpAddr> + Clone,
     ) -> Result<()> {
-        addresses.into_iter().try_for_each(|address| self.outside.add_address(LOOPBACK, *address))
+        for address in addresses.clone() {
+            self.outside.add_address(LOOPBACK, *address)?;
+        }
+        for address in addresses {
+            self.outside.wait_until_local(LOOPBACK, *address)?;
+        }
+        Ok(())
     }
 
     /// Takes addresses from the outside.
@@ -189,10 +195,19 @@ impl<'v> Wiring<'v> {
             .try_for_each(|address| self.outside.delete_route(route_to_pod(*address, node)))
     }
 
-    /// Waits until the link to `site` carries packets in both directions.
-    pub(crate) fn wait_until_up(&mut self, site: &Site, above: &Namespace) -> Result<()> {
-        Links::open(&self.runtime, self.visitor, &site.namespace)?.wait_until_up(ETH0)?;
-        Links::open(&self.runtime, self.visitor, above)?.wait_until_up(site.link)
+    /// Waits until packets can go to `site` and come from it.
+    pub(crate) fn wait_until_ready(&mut self, site: &Site, above: &Namespace) -> Result<()> {
+        let inside = Links::open(&self.runtime, self.visitor, &site.namespace)?;
+        inside.wait_until_up(ETH0)?;
+        for address in &site.addresses {
+            inside.wait_until_local(ETH0, *address)?;
+        }
+        if site.above == Place::Outside {
+            inside.wait_until_local(ETH0, NODE_UPLINK_V6.into())?;
+        }
+        let above = Links::open(&self.runtime, self.visitor, above)?;
+        above.wait_until_up(site.link)?;
+        above.wait_until_local(site.link, GATEWAY_V6.into())
     }
 }
 

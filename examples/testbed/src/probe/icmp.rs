@@ -98,8 +98,34 @@ fn flow(protocol: u8, payload: &[u8]) -> Option<Flow> {
 
 /// The checksum of the Internet protocols (RFC 1071) over an even number of bytes.
 fn checksum(bytes: &[u8]) -> u16 {
-    let sum = bytes
-        .chunks_exact(2)
-        .fold(0_u32, |sum, pair| sum + u32::from(pair[0]) * 256 + u32::from(pair[1]));
-    !((sum & 0xffff) + (sum >> 16)) as u16
+    !bytes.chunks_exact(2).fold(0_u16, |sum, pair| {
+        let (sum, carry) = sum.overflowing_add(u16::from_be_bytes([pair[0], pair[1]]));
+        sum + u16::from(carry)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 1071, section 3.
+    #[test]
+    fn the_checksum_is_that_of_rfc_1071() {
+        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+    }
+
+    #[test]
+    fn the_flow_of_a_refused_packet_is_found_behind_ip_options() {
+        let mut packet = [0; 32];
+        packet[0] = 0x46; // six words of header
+        packet[V4_PROTOCOL] = 17;
+        packet[24..26].copy_from_slice(&10_000_u16.to_be_bytes());
+        assert_eq!(flow_of_ipv4(&packet), Some(Flow::Udp(10_000)));
+    }
+
+    #[test]
+    fn a_refusal_that_is_cut_short_belongs_to_no_probe() {
+        assert_eq!(flow_of_ipv4(&[0x45; 20]), None);
+        assert_eq!(flow_of_ipv6(&[0x60; 41]), None);
+    }
 }

@@ -13,9 +13,8 @@ use super::Outcome;
 use super::raw::RawSocket;
 use super::wave::{Answers, Flow};
 
-/// The length of the common header and of an INIT or INIT ACK chunk without parameters.
+/// The length of the common header.
 const COMMON: usize = 12;
-const CHUNK: usize = 20;
 
 const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
@@ -125,8 +124,10 @@ impl Packet {
 
     /// The packet of an INIT or INIT ACK chunk.
     fn to_bytes(&self) -> Vec<u8> {
-        let parameters: &[u8] = if self.chunk == INIT_ACK { &STATE_COOKIE } else { &[] };
-        let length = (CHUNK + parameters.len()) as u16;
+        let (length, parameters): (u16, &[u8]) = match self.chunk {
+            INIT_ACK => (28, &STATE_COOKIE),
+            _ => (20, &[]),
+        };
         let mut bytes = Vec::with_capacity(COMMON + usize::from(length));
         bytes.extend(self.source.to_be_bytes());
         bytes.extend(self.destination.to_be_bytes());
