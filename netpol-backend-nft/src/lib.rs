@@ -1,14 +1,48 @@
-//! In preparation.
+//! Puts a [`Program`](netpol_core::program::Program) into force with nf_tables, over netlink: no
+//! nft tool, no C library, no unsafe code.
+//!
+//! ```text
+//! Program --render--> Ruleset --apply--> kernel
+//!                        |                  |
+//!                        +--- passes?       +--- read --> Ruleset
+//! ```
+//!
+//! - [`render`] is a pure function: the [`Ruleset`](ruleset::Ruleset) prints in the syntax of the
+//!   nft tool and can be asked about packets, both without privileges.
+//! - [`Nft`] makes the kernel agree with it. A change is one transaction for both address
+//!   families: packets are judged by the old rules or by the new ones, and a change that the
+//!   kernel refuses changes nothing.
+//! - Only the tables of our own name are read or changed. No packet mark, no conntrack mark and no
+//!   other user's chain is touched.
+//!
+//! A program is for one network namespace, so it should be compiled for one node
+//! ([`Scope::Node`](netpol_core::program::Scope::Node)): only then are the addresses of the
+//! endpoints' own node known (NP-NODE-1).
+//!
+//! ```no_run
+//! use netpol_backend_nft::{Error, Nft, Options};
+//! # fn example(program: &netpol_core::program::Program) -> Result<(), Error> {
+//! let mut kernel = Nft::open(Options::default())?;
+//! let report = kernel.sync(program)?;
+//! assert!(!report.interfered);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Needs Linux 5.2 or later with nf_tables and conntrack, and `CAP_NET_ADMIN` in the user
+//! namespace that owns the network namespace.
 #![forbid(unsafe_code)]
 
 mod error;
 mod location;
 mod name;
 mod nft;
+mod render;
 pub mod ruleset;
 mod socket;
 mod wire;
 
 pub use error::{Error, Object, Refusal};
 pub use name::{Comment, Name, NameError};
-pub use nft::Nft;
+pub use nft::{Change, Nft, Report, Status, TableStatus};
+pub use render::{Options, render};

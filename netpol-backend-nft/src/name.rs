@@ -37,6 +37,12 @@ impl Name {
         }
     }
 
+    /// A name that is made of what names may be made of.
+    pub(crate) fn known(text: &str) -> Self {
+        debug_assert!(Self::new(text).is_ok(), "{text}");
+        Self(text.into())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -64,12 +64,12 @@ impl Socket {
         Ok(Self { inner, sequence: 1, buffer: vec![0; REPLY_BUFFER] })
     }
 
-    /// Sends a transaction and waits for its outcome: all of it is in force, or nothing.
-    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), Error> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let before = self.generation()?;
+    /// Sends a transaction and waits for its outcome: all of it is in force, or nothing. Returns
+    /// the generation that it made.
+    ///
+    /// [`Error::Contended`] says that somebody else committed since the batch's generation.
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<u32, Error> {
+        let before = batch.generation();
         let sealed = batch.seal(self.sequence);
         self.advance(sealed.count());
         if sealed.oversized() {
@@ -78,7 +78,8 @@ impl Socket {
         self.make_room(sealed.bytes().len())?;
         self.send(sealed.bytes())?;
         match self.outcome(&sealed)? {
-            Outcome::Committed => Ok(()),
+            // Exactly one up, since nobody came in between; the kernel leaves out 0.
+            Outcome::Committed => Ok(before.checked_add(1).unwrap_or(1)),
             Outcome::Refused(error) => Err(error),
             // No error reply arrived and the acknowledgement is lost: if nothing was committed at
             // all since, ours was not either. Otherwise it may have been ours or somebody else's.

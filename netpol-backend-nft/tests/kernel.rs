@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use netpol_backend_nft::ruleset::{
-    Base, Chain, Elements, Family, Hook, Rule, Ruleset, Set, Side, Statement, Table, Verdict,
+    AddressVerdict, Base, Chain, Elements, Family, Hook, Rule, Ruleset, Set, Side, Statement,
+    Table, Verdict,
 };
 use netpol_backend_nft::{Comment, Error, Name, Object};
 use support::{in_namespace, name, nft, nft_load, open};
@@ -54,9 +55,13 @@ fn table(family: Family) -> Table {
         (
             name("ingress"),
             set(Elements::AddressVerdicts(vec![
-                (a, goto("in-a")),
-                (b, Verdict::Drop),
-                (c, Verdict::Jump(name("class"))),
+                AddressVerdict {
+                    address: a,
+                    comment: Some(Comment::new("shop/web-0")),
+                    verdict: goto("in-a"),
+                },
+                AddressVerdict { address: b, comment: None, verdict: Verdict::Drop },
+                AddressVerdict { address: c, comment: None, verdict: Verdict::Jump(name("class")) },
             ])),
         ),
         (
@@ -155,7 +160,7 @@ fn what_is_written_reads_back() {
     in_namespace("what_is_written_reads_back", || {
         let mut kernel = open();
         assert_eq!(kernel.read().expect("read"), None);
-        kernel.replace(ruleset()).expect("written");
+        kernel.apply(ruleset()).expect("written");
         let read = kernel.read().expect("read").expect("present");
         for family in Family::ALL {
             let (read, written) = (&tables(&read)[&family], table(family));
@@ -167,7 +172,7 @@ fn what_is_written_reads_back() {
             }
         }
         assert_eq!(read, ruleset());
-        kernel.replace(ruleset()).expect("replaced by the same");
+        kernel.apply(ruleset()).expect("replaced by the same");
         assert_eq!(kernel.read().expect("read"), Some(ruleset()));
         kernel.remove().expect("removed");
         assert_eq!(kernel.read().expect("read"), None);
@@ -184,7 +189,7 @@ fn what_is_written_reads_back() {
 fn text_and_messages_agree() {
     in_namespace("text_and_messages_agree", || {
         let mut kernel = open();
-        kernel.replace(ruleset()).expect("written");
+        kernel.apply(ruleset()).expect("written");
         let Some(ours) = nft(&["-s", "list", "ruleset"]) else { return };
         kernel.remove().expect("removed");
         nft_load(&ruleset().to_string());
@@ -198,13 +203,13 @@ fn text_and_messages_agree() {
 fn refusals_name_the_object() {
     in_namespace("refusals_name_the_object", || {
         let mut kernel = open();
-        kernel.replace(ruleset()).expect("written");
+        kernel.apply(ruleset()).expect("written");
 
         let mut broken = ruleset();
         let addresses = (1..=49).map(|n| IpAddr::V4(Ipv4Addr::from_bits(n))).collect();
         let table = broken.tables.get_mut(&Family::V4).expect("there");
         table.sets.insert(name("peers"), set(Elements::Addresses(addresses)));
-        let error = kernel.replace(broken).expect_err("too many elements");
+        let error = kernel.apply(broken).expect_err("too many elements");
         let full = "element 0.0.0.49 of set `peers` of table ip netpol: the set is full";
         assert_eq!(error.to_string(), full);
         assert!(matches!(error, Error::Refused(refusal)
@@ -214,7 +219,7 @@ fn refusals_name_the_object() {
         let table = broken.tables.get_mut(&Family::V6).expect("there");
         let missing = [Statement::Verdict(Verdict::Jump(name("missing")))];
         table.chains.get_mut(&name("nd")).expect("there").rules.push(missing.into());
-        let error = kernel.replace(broken).expect_err("no such chain");
+        let error = kernel.apply(broken).expect_err("no such chain");
         assert!(
             error.to_string().starts_with("a rule of chain `nd` of table ip6 netpol: "),
             "{error}"
@@ -239,7 +244,7 @@ fn large_sets() {
         let ruleset =
             Ruleset { name: name("netpol"), tables: BTreeMap::from([(Family::V4, table)]) };
         let mut kernel = open();
-        match kernel.replace(ruleset.clone()) {
+        match kernel.apply(ruleset.clone()) {
             Err(Error::TooLarge { needed, allowed })
                 if std::env::var_os("NETPOL_TEST_IN_USER_NAMESPACE").is_some() =>
             {

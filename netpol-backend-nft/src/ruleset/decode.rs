@@ -10,7 +10,8 @@ use super::encode::{
     second_register,
 };
 use super::{
-    Base, Chain, Comment, Elements, Family, Hook, Name, Rule, Set, Side, Statement, Table, Verdict,
+    AddressVerdict, Base, Chain, Comment, Count, Elements, Family, Hook, Name, Rule, Set, Side,
+    Statement, Table, Verdict,
 };
 use crate::wire::expression::{Expression, RawVerdict};
 use crate::wire::reader::{Attributes, Message, be16};
@@ -25,6 +26,7 @@ pub(crate) struct TableReader {
     name: Name,
     table: Table,
     elements: BTreeMap<Name, Vec<Element>>,
+    counts: BTreeMap<Name, Count>,
 }
 
 /// One element as the kernel has it: for an interval set, one bound.
@@ -32,6 +34,7 @@ pub(crate) struct TableReader {
 struct Element {
     key: Vec<u8>,
     verdict: Option<Verdict>,
+    comment: Option<Comment>,
     end: bool,
 }
 
@@ -39,7 +42,7 @@ impl TableReader {
     pub(crate) fn new(family: Family, name: Name, message: Message<'_>) -> Self {
         let comment = message.attributes().comment(uapi::table::USERDATA, udata::TABLE_COMMENT);
         let table = Table { comment: comment.map(Comment::new), ..Table::default() };
-        Self { family, name, table, elements: BTreeMap::new() }
+        Self { family, name, table, elements: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
     /// The names of the sets seen so far.
@@ -68,6 +71,13 @@ impl TableReader {
         let at = message.attributes();
         let Some(name) = self.own(at, rule::TABLE, rule::CHAIN) else { return };
         let Some(chain) = self.table.chains.get_mut(&name) else { return };
+        for expression in Expression::decode_list(at.nest(rule::EXPRESSIONS)) {
+            if let Expression::Counter { packets, bytes } = expression {
+                let count = self.counts.entry(name.clone()).or_default();
+                count.packets += packets;
+                count.bytes += bytes;
+            }
+        }
         chain.rules.push(Rule {
             statements: raise(self.family, at.nest(rule::EXPRESSIONS)),
             comment: at.comment(rule::USERDATA, udata::RULE_COMMENT).map(Comment::new),
@@ -105,8 +115,14 @@ impl TableReader {
             let verdict = RawVerdict::decode(element.nest(elem::DATA)).and_then(verdict);
             let flags = element.be32(elem::FLAGS).unwrap_or_default();
             let end = flags & elem::FLAG_INTERVAL_END != 0;
-            list.push(Element { key: key.to_vec(), verdict, end });
+            let comment = element.comment(elem::USERDATA, udata::ELEMENT_COMMENT).map(Comment::new);
+            list.push(Element { key: key.to_vec(), verdict, comment, end });
         }
+    }
+
+    /// What the counters of a chain's rules say, in sum.
+    pub(crate) fn count(&self, chain: &Name) -> Count {
+        self.counts.get(chain).copied().unwrap_or_default()
     }
 
     pub(crate) fn finish(mut self) -> Table {
@@ -162,9 +178,13 @@ fn fill(elements: &mut Elements, list: &[Element]) {
             };
             Some((first, last))
         })),
-        Elements::AddressVerdicts(all) => all.extend(
-            list.iter().filter_map(|element| Some((single(element)?, element.verdict.clone()?))),
-        ),
+        Elements::AddressVerdicts(all) => all.extend(list.iter().filter_map(|element| {
+            Some(AddressVerdict {
+                address: single(element)?,
+                comment: element.comment.clone(),
+                verdict: element.verdict.clone()?,
+            })
+        })),
         Elements::PortVerdicts(all) => all.extend(
             list.iter().filter_map(|element| Some((be16(&element.key)?, element.verdict.clone()?))),
         ),
@@ -307,7 +327,7 @@ fn raise_one<'a, 'b>(
         [load, E::Lookup { set: name, verdict: true }, rest @ ..] => {
             (Statement::AddressMap(side_of(load)?, set(name)?), rest)
         }
-        [E::Counter, rest @ ..] => (Statement::Counter, rest),
+        [E::Counter { .. }, rest @ ..] => (Statement::Counter, rest),
         [E::Log { group, prefix }, rest @ ..] => {
             (Statement::Log { group: *group, prefix: Comment::new(prefix) }, rest)
         }

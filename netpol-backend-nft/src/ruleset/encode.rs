@@ -167,9 +167,12 @@ fn add_elements(batch: &mut Batch, family: Family, table: &str, set: &Name, elem
             });
         }
         Elements::AddressVerdicts(list) => {
-            batch.push_elements(kind, number, table, set, list, |(address, verdict), w| {
-                key(w, octets(address).as_slice());
-                w.nest(elem::DATA, |w| raw(verdict).encode(w));
+            batch.push_elements(kind, number, table, set, list, |element, w| {
+                key(w, octets(&element.address).as_slice());
+                w.nest(elem::DATA, |w| raw(&element.verdict).encode(w));
+                if let Some(comment) = &element.comment {
+                    w.comment(elem::USERDATA, udata::ELEMENT_COMMENT, comment.as_str());
+                }
             });
         }
         Elements::PortVerdicts(list) => {
@@ -292,7 +295,7 @@ pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(
             emit(DESTINATION_PORT);
             emit(Expression::Lookup { set: map.as_str(), verdict: true });
         }
-        Statement::Counter => emit(Expression::Counter),
+        Statement::Counter => emit(Expression::Counter { packets: 0, bytes: 0 }),
         Statement::Log { group, prefix } => {
             emit(Expression::Log { group: *group, prefix: prefix.as_str() });
         }

@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod interpret;
 mod text;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use netpol_core::model::Family;
 pub use crate::name::{Comment, Name, NameError};
 pub(crate) use decode::{TableReader, element_key};
 pub(crate) use encode::{create, number, remove};
+pub use interpret::{Packet, Transport, Undecided};
 pub(crate) use text::keyword;
 
 /// Tables that belong together: the same name in one or both address families.
@@ -61,11 +63,22 @@ pub enum Elements {
     /// An interval set of (first, last), disjoint and not adjacent.
     AddressRanges(Vec<(IpAddr, IpAddr)>),
     /// A hash map of addresses to verdicts.
-    AddressVerdicts(Vec<(IpAddr, Verdict)>),
+    AddressVerdicts(Vec<AddressVerdict>),
     /// A hash map of ports to verdicts.
     PortVerdicts(Vec<(u16, Verdict)>),
     /// An interval map of (first, last) to verdicts, disjoint.
     PortRangeVerdicts(Vec<((u16, u16), Verdict)>),
+}
+
+/// An element of a map of addresses to verdicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressVerdict {
+    /// The key.
+    pub address: IpAddr,
+    /// Whose address it is.
+    pub comment: Option<Comment>,
+    /// The value.
+    pub verdict: Verdict,
 }
 
 impl Elements {
@@ -209,4 +222,13 @@ pub enum Verdict {
     Jump(Name),
     /// Into a chain for good.
     Goto(Name),
+}
+
+/// What counters have seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the packets, from the IP header on.
+    pub bytes: u64,
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Chain, Comment, Elements, Family, Hook, Name, Rule, Ruleset, Set, Side, Statement, Table,
-    Verdict,
+    AddressVerdict, Chain, Comment, Elements, Family, Hook, Name, Rule, Ruleset, Set, Side,
+    Statement, Table, Verdict,
 };
 
 /// Elements are wrapped at about this column.
@@ -87,9 +87,13 @@ fn write_set(f: &mut fmt::Formatter<'_>, family: Family, set: &Set) -> fmt::Resu
         Elements::Addresses(list) => write_elements(f, list, |address| address.to_string()),
         Elements::AddressPairs(list) => write_elements(f, list, |(a, b)| format!("{a} . {b}")),
         Elements::AddressRanges(list) => write_elements(f, list, |(a, b)| range(a, b)),
-        Elements::AddressVerdicts(list) => {
-            write_elements(f, list, |(address, verdict)| format!("{address} : {verdict}"))
-        }
+        Elements::AddressVerdicts(list) => write_elements(f, list, |element| {
+            let AddressVerdict { address, comment, verdict } = element;
+            match comment {
+                Some(comment) => format!("{address} comment \"{comment}\" : {verdict}"),
+                None => format!("{address} : {verdict}"),
+            }
+        }),
         Elements::PortVerdicts(list) => {
             write_elements(f, list, |(port, verdict)| format!("{port} : {verdict}"))
         }

@@ -16,20 +16,28 @@ pub(crate) struct Batch {
     writer: Writer,
     /// Where each message starts, the batch begin included.
     starts: Vec<usize>,
+    generation: u32,
 }
 
 impl Batch {
-    /// A transaction; with a generation, one that the kernel refuses if anybody else has committed
-    /// since.
-    pub(crate) fn new(generation: Option<u32>) -> Self {
+    /// A transaction that the kernel refuses if anybody has committed since this generation.
+    pub(crate) fn new(generation: u32) -> Self {
         let mut writer = Writer::default();
         let subsystem = u16::from(uapi::SUBSYS_NFTABLES);
         let start = writer.message(uapi::BATCH_BEGIN, 0, 0, subsystem, |w| {
-            if let Some(generation) = generation {
-                w.be32(uapi::BATCH_GENID, generation);
-            }
+            w.be32(uapi::BATCH_GENID, generation);
         });
-        Self { writer, starts: vec![start] }
+        Self { writer, starts: vec![start], generation }
+    }
+
+    /// The generation that the transaction is for.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// How many bytes it has so far.
+    pub(crate) fn length(&self) -> usize {
+        self.writer.bytes().len()
     }
 
     /// Adds a message of the nf_tables subsystem.
@@ -69,10 +77,6 @@ impl Batch {
                 });
             });
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.starts.len() == 1
     }
 
     /// Ends the transaction: numbers the messages from `sequence` on and asks for one
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn long_element_lists_are_split() {
-        let mut batch = Batch::new(None);
+        let mut batch = Batch::new(99);
         batch.push_elements(msg::NEWSETELEM, 2, "t", "s", 0..10_000u32, |key, w| {
             w.nest(elem::KEY, |w| w.raw(data::VALUE, &key.to_be_bytes()));
         });
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn an_offset_names_its_element() {
-        let mut batch = Batch::new(None);
+        let mut batch = Batch::new(99);
         batch.push_elements(msg::NEWSETELEM, 2, "t", "s", 0..3u32, |key, w| {
             w.nest(elem::KEY, |w| w.raw(data::VALUE, &key.to_be_bytes()));
         });

@@ -2,8 +2,10 @@
 //! 1, so only payload loads, of which two may make a concatenated key, name their register. An
 //! expression that uses another one, and every other kind, reads back as [`Expression::Other`].
 
-use super::reader::{Attributes, be16};
-use super::uapi::{self, bitwise, cmp, ct, data, expr, immediate, log, lookup, meta, payload};
+use super::reader::{Attributes, be16, be64};
+use super::uapi::{
+    self, bitwise, cmp, counter, ct, data, expr, immediate, log, lookup, meta, payload,
+};
 use super::writer::Writer;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub(crate) enum Expression<'a> {
     Mask { mask: &'a [u8], xor: &'a [u8] },
     Lookup { set: &'a str, verdict: bool },
     Verdict(RawVerdict<'a>),
-    Counter,
+    Counter { packets: u64, bytes: u64 },
     Log { group: u16, prefix: &'a str },
     Other(&'a str),
 }
@@ -88,7 +90,10 @@ impl<'a> Expression<'a> {
                 w.be32(immediate::DREG, expr::REG_VERDICT);
                 w.nest(immediate::DATA, |w| verdict.encode(w));
             }),
-            Self::Counter => ("counter", &|_| ()),
+            Self::Counter { packets, bytes } => ("counter", &|w| {
+                w.raw(counter::BYTES, &bytes.to_be_bytes());
+                w.raw(counter::PACKETS, &packets.to_be_bytes());
+            }),
             Self::Log { group, prefix } => ("log", &|w| {
                 w.be16(log::GROUP, *group);
                 w.text(log::PREFIX, prefix);
@@ -151,7 +156,10 @@ impl<'a> Expression<'a> {
                 at.be32(immediate::DREG).filter(|register| *register == expr::REG_VERDICT)?;
                 Self::Verdict(RawVerdict::decode(at.nest(immediate::DATA))?)
             }
-            "counter" => Self::Counter,
+            "counter" => Self::Counter {
+                packets: be64(at.get(counter::PACKETS)?)?,
+                bytes: be64(at.get(counter::BYTES)?)?,
+            },
             "log" => Self::Log {
                 group: be16(at.get(log::GROUP)?)?,
                 prefix: at.text(log::PREFIX).unwrap_or_default(),
@@ -182,7 +190,7 @@ mod tests {
             Expression::Lookup { set: "ports", verdict: true },
             Expression::Verdict(RawVerdict { code: uapi::verdict::GOTO, chain: Some("c") }),
             Expression::Verdict(RawVerdict { code: uapi::verdict::DROP, chain: None }),
-            Expression::Counter,
+            Expression::Counter { packets: 3, bytes: 180 },
             Expression::Log { group: 7, prefix: "netpol" },
             Expression::Other("notrack"),
         ];

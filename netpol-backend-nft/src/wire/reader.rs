@@ -113,6 +113,10 @@ pub(crate) fn be16(bytes: &[u8]) -> Option<u16> {
     bytes.first_chunk().copied().map(u16::from_be_bytes)
 }
 
+pub(crate) fn be64(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().copied().map(u64::from_be_bytes)
+}
+
 /// A string up to its terminating zero.
 fn text(bytes: &[u8]) -> Option<&str> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());

@@ -112,6 +112,7 @@ pub(crate) mod elem {
     pub(crate) const KEY: u16 = 1;
     pub(crate) const DATA: u16 = 2;
     pub(crate) const FLAGS: u16 = 3;
+    pub(crate) const USERDATA: u16 = 6;
 
     pub(crate) const FLAG_INTERVAL_END: u32 = 1;
 }
@@ -202,6 +203,11 @@ pub(crate) mod immediate {
     pub(crate) const DATA: u16 = 2;
 }
 
+pub(crate) mod counter {
+    pub(crate) const BYTES: u16 = 1;
+    pub(crate) const PACKETS: u16 = 2;
+}
+
 pub(crate) mod log {
     pub(crate) const GROUP: u16 = 1;
     pub(crate) const PREFIX: u16 = 2;
@@ -217,4 +223,5 @@ pub(crate) mod udata {
     pub(crate) const CHAIN_COMMENT: u8 = 0;
     pub(crate) const RULE_COMMENT: u8 = 0;
     pub(crate) const SET_COMMENT: u8 = 7;
+    pub(crate) const ELEMENT_COMMENT: u8 = 0;
 }

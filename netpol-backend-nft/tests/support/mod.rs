@@ -10,7 +10,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use netpol_backend_nft::{Name, Nft};
+use netpol_backend_nft::{Name, Nft, Options};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
@@ -62,7 +62,7 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn open() -> Nft {
-    Nft::open(name("netpol")).expect("nf_tables")
+    Nft::open(Options::default()).expect("nf_tables")
 }
 
 /// What the nft tool prints for these arguments, in the namespace of the calling thread. `None` if

@@ -1,0 +1,238 @@
+//! Program -> ruleset.
+//!
+//! ```text
+//! base chain   established? accept
+//!              source in @egress        -> jump to what the source may send
+//!              destination in @ingress  -> goto what the destination may receive
+//! ports-*      destination port in a map, per protocol -> goto whom that port is open to
+//! peers-*      the other end's address in one set -> accept (ingress) or return (egress)
+//! denied-*     an endpoint's traffic to itself is let through, the rest dropped
+//! ```
+//!
+//! A new connection costs one look-up by address, one by port and one by the other end's address,
+//! however many policies there are; a packet of a known connection costs one comparison.
+//!
+//! **Both ends are asked.** An egress chain that allows *returns* to the base chain, which then
+//! asks the destination; only an ingress chain accepts. What is accepted is accepted in our table
+//! alone: other tables still see the packet.
+//!
+//! **Invalid packets are not special.** A packet that conntrack cannot place (a late segment, the
+//! second half of a connection whose first half takes another path) is judged as if it were the
+//! first of a connection: it passes exactly where a new connection of its addresses and port would.
+//! Dropping it would break what the policies allow; letting it through would not enforce them.
+//!
+//! **Neighbour discovery is never judged** (NP-PROTO-1): without it no policy's verdict could be
+//! carried out. Errors about allowed connections are `related` (NP-CONN-2).
+//!
+//! **Both families, one transaction.** Each has a table of its own: an `inet` table would cost
+//! another comparison per address.
+
+mod profile;
+mod size;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netpol_core::model::{Direction, Family, SelfTraffic};
+use netpol_core::program::{EndpointEntry, Program};
+
+use self::profile::Profiles;
+use crate::name::{Comment, Name};
+use crate::ruleset::{
+    AddressVerdict, Base, Chain, Elements, Hook, Rule, Ruleset, Set, Side, Statement, Table,
+    Verdict,
+};
+
+/// ICMPv6's protocol number.
+const ICMPV6: u8 = 58;
+/// Multicast listener discovery, router and neighbour discovery: 130 to 136, and the listener
+/// report of version 2. Redirects are not among them.
+const DISCOVERY: [(u8, u8); 2] = [(130, 136), (143, 143)];
+
+/// How a program is rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The name of our tables.
+    pub table: Name,
+    /// Reports denied packets to this NFLOG group.
+    pub log_group: Option<u16>,
+}
+
+impl Default for Options {
+    /// Tables called `netpol`, no reports.
+    fn default() -> Self {
+        Self { table: Name::known("netpol"), log_group: None }
+    }
+}
+
+/// The ruleset that judges packets as the program does, for the endpoints in its scope.
+///
+/// Needs no privileges. `O(n log n)` in the addresses of the classes that local endpoints refer to.
+#[must_use]
+pub fn render(program: &Program, options: &Options) -> Ruleset {
+    let tables = Family::ALL
+        .into_iter()
+        .map(|family| (family, render_table(program, options, family)))
+        .collect();
+    Ruleset { name: options.table.clone(), tables }
+}
+
+fn render_table(program: &Program, options: &Options, family: Family) -> Table {
+    let mut profiles = Profiles::new(program, family);
+    let mut dispatch = Direction::ALL.map(|direction| (direction, Vec::new()));
+    for endpoint in program.endpoints() {
+        let own: Vec<IpAddr> = addresses(endpoint, family).collect();
+        for (direction, elements) in &mut dispatch {
+            let Some(verdict) = profiles.entry(endpoint.profile(), *direction) else { continue };
+            let comment = Some(Comment::new(&label(endpoint)));
+            elements.extend(own.iter().map(|address| AddressVerdict {
+                address: *address,
+                comment: comment.clone(),
+                verdict: verdict.clone(),
+            }));
+        }
+    }
+    let mut table = profiles.finish();
+    table.comment = Some(Comment::new("Kubernetes network policies; managed, do not edit"));
+    for (direction, mut elements) in dispatch {
+        elements.sort_unstable_by_key(|element| element.address);
+        let size = Some(size::of(elements.len()));
+        let comment = Some(Comment::new(match direction {
+            Direction::Egress => "endpoints that are isolated for what they send",
+            Direction::Ingress => "endpoints that are isolated for what they receive",
+        }));
+        let set = Set { comment, size, elements: Elements::AddressVerdicts(elements) };
+        table.sets.insert(dispatch_map(direction), set);
+    }
+    // NP-SELF-1, C-HAIR-1.
+    if program.options().self_traffic == SelfTraffic::Allowed {
+        let pairs = pairs_of_one_endpoint(program, family);
+        let set = Set {
+            comment: Some(Comment::new("an endpoint may reach itself")),
+            size: Some(size::of(pairs.len())),
+            elements: Elements::AddressPairs(pairs),
+        };
+        table.sets.insert(own_addresses(), set);
+    }
+    for direction in Direction::ALL {
+        let chain = denied(direction, program.options().self_traffic, options);
+        table.chains.insert(denied_chain(direction), chain);
+    }
+    let hosts = program.endpoints().any(EndpointEntry::is_host);
+    table.chains.extend(base_chains(family, hosts));
+    table
+}
+
+fn addresses(endpoint: &EndpointEntry, family: Family) -> impl Iterator<Item = IpAddr> {
+    endpoint.addresses().iter().copied().filter(move |address| Family::of(*address) == family)
+}
+
+/// Source and destination of what judged endpoints send to themselves, in ascending order.
+fn pairs_of_one_endpoint(program: &Program, family: Family) -> Vec<(IpAddr, IpAddr)> {
+    let judged = program.endpoints().filter(|endpoint| {
+        let profile = program.profile(endpoint.profile());
+        Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
+    });
+    let (hosts, ordinary): (Vec<_>, Vec<_>) = judged.partition(|endpoint| endpoint.is_host());
+    // All host-network endpoints of a node are the node itself.
+    let groups = ordinary.chunks(1).chain([hosts.as_slice()]);
+    let mut pairs: Vec<(IpAddr, IpAddr)> = groups
+        .flat_map(|group| {
+            let own: Vec<IpAddr> =
+                group.iter().flat_map(|endpoint| addresses(endpoint, family)).collect();
+            let pairs: Vec<_> = own.iter().flat_map(|a| own.iter().map(|b| (*a, *b))).collect();
+            pairs
+        })
+        .collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs
+}
+
+fn label(endpoint: &EndpointEntry) -> String {
+    if endpoint.is_host() {
+        format!("host {}", endpoint.name())
+    } else {
+        format!("{}/{}", endpoint.namespace(), endpoint.name())
+    }
+}
+
+/// The chains that packets enter by. Endpoints send to the host through `input` and receive from
+/// it through `output`; the host's own addresses occur on the other sides only where host-network
+/// endpoints are policed.
+fn base_chains(family: Family, hosts: bool) -> BTreeMap<Name, Chain> {
+    let mut chains = BTreeMap::new();
+    for hook in Hook::ALL {
+        let (name, comment, sends, receives) = match hook {
+            Hook::Input => ("input", "from endpoints to the host", true, hosts),
+            Hook::Forward => ("forward", "from and to endpoints", true, true),
+            Hook::Output => ("output", "from the host to endpoints", hosts, true),
+        };
+        let mut rules: Vec<Rule> =
+            vec![[Statement::Established, Statement::Verdict(Verdict::Accept)].into()];
+        if family == Family::V6 {
+            let jump = Statement::Verdict(Verdict::Jump(discovery_chain()));
+            rules.push([Statement::Protocol(ICMPV6), jump].into());
+        }
+        if sends {
+            rules.push(
+                [Statement::AddressMap(Side::Source, dispatch_map(Direction::Egress))].into(),
+            );
+        }
+        if receives {
+            let map = dispatch_map(Direction::Ingress);
+            rules.push([Statement::AddressMap(Side::Destination, map)].into());
+        }
+        let base = Some(Base { hook, priority: 0 });
+        let chain = Chain { base, comment: Some(Comment::new(comment)), rules };
+        chains.insert(Name::known(name), chain);
+    }
+    if family == Family::V6 {
+        let rules = DISCOVERY.map(|(first, last)| {
+            let kind = Statement::IcmpType(first, last);
+            [Statement::Protocol(ICMPV6), kind, Statement::Verdict(Verdict::Accept)].into()
+        });
+        let comment = Some(Comment::new("neighbour discovery is never denied"));
+        chains.insert(discovery_chain(), Chain { base: None, comment, rules: rules.into() });
+    }
+    chains
+}
+
+/// Where everything that is denied in a direction ends.
+fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) -> Chain {
+    let mut rules: Vec<Rule> = Vec::new();
+    if self_traffic == SelfTraffic::Allowed {
+        rules
+            .push([Statement::PairIn(own_addresses()), Statement::Verdict(Verdict::Accept)].into());
+    }
+    let mut last = vec![Statement::Counter];
+    if let Some(group) = options.log_group {
+        let prefix = Comment::new(&format!("{} {direction} denied ", options.table));
+        last.push(Statement::Log { group, prefix });
+    }
+    last.push(Statement::Verdict(Verdict::Drop));
+    rules.push(Rule { statements: last, comment: None });
+    Chain { rules, ..Chain::default() }
+}
+
+fn dispatch_map(direction: Direction) -> Name {
+    Name::known(match direction {
+        Direction::Egress => "egress",
+        Direction::Ingress => "ingress",
+    })
+}
+
+pub(crate) fn denied_chain(direction: Direction) -> Name {
+    Name::known(match direction {
+        Direction::Egress => "denied-out",
+        Direction::Ingress => "denied-in",
+    })
+}
+
+fn discovery_chain() -> Name {
+    Name::known("discovery")
+}
+
+fn own_addresses() -> Name {
+    Name::known("self")
+}

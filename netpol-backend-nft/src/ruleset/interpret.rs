@@ -1,0 +1,223 @@
+//! What the kernel does with a packet under a ruleset, worked out in user space: the proof that a
+//! rendering, or what is in the kernel now, says the same as the program.
+
+use std::net::IpAddr;
+
+use super::{Chain, Elements, Family, Hook, Name, Rule, Ruleset, Side, Statement, Table, Verdict};
+
+/// The kernel's limit on nested jumps; it refuses rulesets that could go deeper.
+const MAX_DEPTH: usize = 16;
+
+/// What the statements of a ruleset look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Where it goes to; of the same family.
+    pub destination: IpAddr,
+    /// What it carries.
+    pub transport: Transport,
+    /// It belongs to a connection that conntrack knows, or is an error about one.
+    pub established: bool,
+}
+
+/// What a packet carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A protocol with ports: its number, and the destination port.
+    Port(u8, u16),
+    /// ICMP or ICMPv6: the protocol's number, and the message type.
+    Icmp(u8, u8),
+    /// Any other protocol, by its number.
+    Other(u8),
+}
+
+/// Why a ruleset gives no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// A rule holds something that this crate does not write.
+    #[error("the table holds a foreign `{0}`")]
+    Foreign(String),
+    /// A rule refers to a chain or set that is not in the table, or not of the right kind.
+    #[error("the table holds no fitting `{0}`")]
+    Missing(Name),
+    /// Chains lead into each other without an end.
+    #[error("chains are nested too deeply at `{0}`")]
+    TooDeep(Name),
+}
+
+impl Ruleset {
+    /// Whether a packet passes the hook. `O(log n)` in the elements of a set, as often as the
+    /// rules look one up.
+    ///
+    /// # Errors
+    ///
+    /// If the tables hold something that this crate would not write. Never for a rendered ruleset.
+    pub fn passes(&self, hook: Hook, packet: &Packet) -> Result<bool, Undecided> {
+        let Some(table) = self.tables.get(&Family::of(packet.source)) else { return Ok(true) };
+        let mut bases: Vec<(i32, &Name, &Chain)> = table
+            .chains
+            .iter()
+            .filter_map(|(name, chain)| Some((chain.base?, name, chain)))
+            .filter(|(base, ..)| base.hook == hook)
+            .map(|(base, name, chain)| (base.priority, name, chain))
+            .collect();
+        bases.sort_by_key(|(priority, ..)| *priority);
+        let walk = Walk { table, packet };
+        for (_, name, chain) in bases {
+            if walk.chain(name, chain, 0)? == Outcome::Drop {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// How a chain ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Accept,
+    Drop,
+    /// Its end, or a return: the caller goes on.
+    Through,
+}
+
+struct Walk<'a> {
+    table: &'a Table,
+    packet: &'a Packet,
+}
+
+impl<'a> Walk<'a> {
+    fn chain(&self, name: &Name, chain: &Chain, depth: usize) -> Result<Outcome, Undecided> {
+        if depth >= MAX_DEPTH {
+            return Err(Undecided::TooDeep(name.clone()));
+        }
+        for rule in &chain.rules {
+            let Some(verdict) = self.rule(rule)? else { continue };
+            match verdict {
+                Verdict::Accept => return Ok(Outcome::Accept),
+                Verdict::Drop => return Ok(Outcome::Drop),
+                Verdict::Return => return Ok(Outcome::Through),
+                Verdict::Goto(target) => {
+                    return self.chain(target, self.target(target)?, depth + 1);
+                }
+                Verdict::Jump(target) => {
+                    match self.chain(target, self.target(target)?, depth + 1)? {
+                        Outcome::Through => {}
+                        outcome => return Ok(outcome),
+                    }
+                }
+            }
+        }
+        Ok(Outcome::Through)
+    }
+
+    fn target(&self, name: &Name) -> Result<&'a Chain, Undecided> {
+        self.table.chains.get(name).ok_or_else(|| Undecided::Missing(name.clone()))
+    }
+
+    /// The verdict of a rule, if all of it matches.
+    fn rule<'r>(&'r self, rule: &'r Rule) -> Result<Option<&'r Verdict>, Undecided> {
+        for statement in &rule.statements {
+            let matches = match statement {
+                Statement::Established => self.packet.established,
+                Statement::Protocol(number) => self.packet.transport.protocol() == *number,
+                Statement::IcmpType(first, last) => match self.packet.transport {
+                    Transport::Icmp(_, kind) => (*first..=*last).contains(&kind),
+                    _ => false,
+                },
+                Statement::AddressIn(side, set) => self.contains(set, self.address(*side))?,
+                Statement::PairIn(set) => self.contains_pair(set)?,
+                Statement::AddressMap(side, map) => {
+                    match self.verdict_of_address(map, self.address(*side))? {
+                        Some(verdict) => return Ok(Some(verdict)),
+                        None => false,
+                    }
+                }
+                Statement::PortMap(map) => match self.verdict_of_port(map)? {
+                    Some(verdict) => return Ok(Some(verdict)),
+                    None => false,
+                },
+                Statement::Counter | Statement::Log { .. } => true,
+                Statement::Verdict(verdict) => return Ok(Some(verdict)),
+                Statement::Foreign(name) => return Err(Undecided::Foreign(name.clone())),
+            };
+            if !matches {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    fn address(&self, side: Side) -> IpAddr {
+        match side {
+            Side::Source => self.packet.source,
+            Side::Destination => self.packet.destination,
+        }
+    }
+
+    fn elements(&self, name: &Name) -> Result<&'a Elements, Undecided> {
+        let set = self.table.sets.get(name);
+        set.map(|set| &set.elements).ok_or_else(|| Undecided::Missing(name.clone()))
+    }
+
+    fn contains(&self, set: &Name, address: IpAddr) -> Result<bool, Undecided> {
+        match self.elements(set)? {
+            Elements::Addresses(list) => Ok(list.binary_search(&address).is_ok()),
+            Elements::AddressRanges(list) => {
+                let after = list.partition_point(|(first, _)| *first <= address);
+                let candidate = after.checked_sub(1).and_then(|at| list.get(at));
+                Ok(candidate.is_some_and(|(_, last)| address <= *last))
+            }
+            _ => Err(Undecided::Missing(set.clone())),
+        }
+    }
+
+    fn contains_pair(&self, set: &Name) -> Result<bool, Undecided> {
+        let pair = (self.packet.source, self.packet.destination);
+        match self.elements(set)? {
+            Elements::AddressPairs(list) => Ok(list.binary_search(&pair).is_ok()),
+            _ => Err(Undecided::Missing(set.clone())),
+        }
+    }
+
+    fn verdict_of_address(
+        &self,
+        map: &Name,
+        address: IpAddr,
+    ) -> Result<Option<&'a Verdict>, Undecided> {
+        let Elements::AddressVerdicts(list) = self.elements(map)? else {
+            return Err(Undecided::Missing(map.clone()));
+        };
+        let found = list.binary_search_by_key(&address, |element| element.address).ok();
+        Ok(found.and_then(|at| list.get(at)).map(|element| &element.verdict))
+    }
+
+    fn verdict_of_port(&self, map: &Name) -> Result<Option<&'a Verdict>, Undecided> {
+        let elements = self.elements(map)?;
+        let Transport::Port(_, port) = self.packet.transport else { return Ok(None) };
+        match elements {
+            Elements::PortVerdicts(list) => {
+                let found = list.binary_search_by_key(&port, |(key, _)| *key).ok();
+                Ok(found.and_then(|at| list.get(at)).map(|(_, verdict)| verdict))
+            }
+            Elements::PortRangeVerdicts(list) => {
+                let after = list.partition_point(|((first, _), _)| *first <= port);
+                let candidate = after.checked_sub(1).and_then(|at| list.get(at));
+                let hit = candidate.filter(|((_, last), _)| port <= *last);
+                Ok(hit.map(|(_, verdict)| verdict))
+            }
+            _ => Err(Undecided::Missing(map.clone())),
+        }
+    }
+}
+
+impl Transport {
+    /// The number of the protocol.
+    #[must_use]
+    pub fn protocol(self) -> u8 {
+        match self {
+            Self::Port(protocol, _) | Self::Icmp(protocol, _) | Self::Other(protocol) => protocol,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Rendered rules say what the program says: both are asked about every connection that the
+//! objects of generated worlds can tell apart.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use netpol_backend_nft::ruleset::{Hook, Packet, Transport};
+use netpol_backend_nft::{Options, render};
+use netpol_core::cluster::Cluster;
+use netpol_core::compile::compile;
+use netpol_core::model::{End, Flow, Objects, SelfTraffic, Traffic};
+use netpol_core::program::{Program, Scope};
+use netpol_core::testing::{Choices, flows_of_interest, world};
+
+/// An echo request for ICMP, which discovery is not.
+fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Packet {
+    let transport = match traffic {
+        Traffic::Port(protocol, port) => Transport::Port(protocol.number(), port),
+        Traffic::ICMP => Transport::Icmp(1, 8),
+        Traffic::ICMPV6 => Transport::Icmp(58, 128),
+        Traffic::Other(number) => Transport::Other(number),
+    };
+    Packet { source, destination, transport, established: false }
+}
+
+fn scopes(objects: &Objects) -> Vec<Scope> {
+    let of_endpoints = objects.endpoints.iter().filter_map(|endpoint| endpoint.node.clone());
+    let nodes: BTreeSet<_> =
+        objects.nodes.iter().map(|node| node.name.clone()).chain(of_endpoints).collect();
+    nodes.into_iter().map(Scope::Node).collect()
+}
+
+fn check(program: &Program, flows: &[Flow], context: &str) -> usize {
+    let ruleset = render(program, &Options::default());
+    let mut checked = 0;
+    for flow in flows {
+        let (End::Address(source), End::Address(destination)) = (&flow.source, &flow.destination)
+        else {
+            continue;
+        };
+        if source.is_ipv4() != destination.is_ipv4() {
+            continue;
+        }
+        if program.options().self_traffic == SelfTraffic::Policed
+            && same_endpoint(program, *source, *destination)
+        {
+            continue;
+        }
+        let decision = program.decide(flow);
+        let packet = packet(*source, *destination, flow.traffic);
+        let passes = ruleset.passes(Hook::Forward, &packet).expect("nothing foreign");
+        assert_eq!(passes, decision.is_allowed(), "{context}: {flow}: {decision:?}\n{ruleset}");
+        checked += 1;
+    }
+    checked
+}
+
+fn same_endpoint(program: &Program, source: IpAddr, destination: IpAddr) -> bool {
+    let of = |address| program.endpoints().find(|it| it.addresses().contains(&address));
+    match (of(source), of(destination)) {
+        (Some(a), Some(b)) => a == b || a.is_host() && b.is_host(),
+        _ => false,
+    }
+}
+
+#[test]
+fn rendered_rules_decide_as_the_program_does() {
+    let mut checked = 0;
+    for seed in 0..400 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 600));
+        let flows = flows_of_interest(&objects);
+        let scopes = scopes(&objects);
+        let cluster = Cluster::from_objects(options, objects);
+        for scope in scopes {
+            let context = format!("seed {seed}, {scope:?}, {options:?}");
+            checked += check(&compile(&cluster, scope), &flows, &context);
+        }
+    }
+    assert!(checked > 100_000, "{checked}");
+}

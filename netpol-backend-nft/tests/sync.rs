@@ -1,0 +1,137 @@
+//! Programs in the kernel, each test in a network namespace of its own.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use netpol_backend_nft::{Change, Error, Nft, Options, Report, render};
+use netpol_core::cluster::Cluster;
+use netpol_core::compile::compile;
+use netpol_core::model::name;
+use netpol_core::program::{Program, Scope};
+use netpol_core::testing::{Choices, world};
+use support::{in_namespace, nft, nft_load, open};
+
+/// The program of a generated world for its first node.
+fn program(seed: u64) -> Program {
+    let (objects, options) = world(&mut Choices::from_seed(seed, 600));
+    compile(&Cluster::from_objects(options, objects), Scope::Node(name("node0")))
+}
+
+fn unchanged() -> Report {
+    Report { change: Change::None, interfered: false, bytes: 0 }
+}
+
+#[test]
+fn sync_is_idempotent_and_removal_complete() {
+    in_namespace("sync_is_idempotent_and_removal_complete", || {
+        let mut kernel = open();
+        assert!(kernel.status().expect("read").tables.is_empty());
+        let report = kernel.sync(&program(1)).expect("written");
+        assert_eq!((report.change, report.interfered), (Change::Created, false));
+        assert_eq!(kernel.sync(&program(1)).expect("compared"), unchanged());
+        assert_eq!(kernel.status().expect("read").tables.len(), 2);
+
+        // A restart recognises what the previous run left.
+        let mut restarted = open();
+        assert_eq!(restarted.sync(&program(1)).expect("compared"), unchanged());
+        let report = restarted.sync(&program(2)).expect("written");
+        assert_eq!((report.change, report.interfered), (Change::Replaced, false));
+        assert_eq!(restarted.read().expect("read"), Some(rendered(&program(2))));
+
+        restarted.remove().expect("removed");
+        restarted.remove().expect("nothing to remove");
+        assert!(restarted.status().expect("read").tables.is_empty());
+        if let Some(left) = nft(&["list", "ruleset"]) {
+            assert_eq!(left, "");
+        }
+    });
+}
+
+fn rendered(program: &Program) -> netpol_backend_nft::ruleset::Ruleset {
+    render(program, &Options::default())
+}
+
+/// Changes by others: to their own tables they do not matter, to ours they are undone and told.
+#[test]
+fn interference_is_repaired() {
+    in_namespace("interference_is_repaired", || {
+        let mut kernel = open();
+        kernel.sync(&program(1)).expect("written");
+        if !nft_load("table ip other { chain c { type filter hook input priority 0; accept\n}\n}\n")
+        {
+            return;
+        }
+        assert_eq!(kernel.sync(&program(1)).expect("compared"), unchanged());
+
+        for foreign in [
+            "add rule ip netpol forward notrack",
+            "flush chain ip netpol denied-in",
+            "add element ip netpol ingress { 192.0.2.1 : drop }",
+            "add chain ip6 netpol more { type filter hook prerouting priority 0; }",
+            "delete table ip6 netpol",
+            "delete table ip netpol; delete table ip6 netpol",
+        ] {
+            nft_load(foreign);
+            let report = kernel.sync(&program(1)).expect("repaired");
+            assert!(report.interfered && report.change != Change::None, "{foreign}: {report:?}");
+            assert_eq!(kernel.read().expect("read"), Some(rendered(&program(1))), "{foreign}");
+            assert_eq!(kernel.sync(&program(1)).expect("compared"), unchanged());
+        }
+        let others = nft(&["list", "table", "ip", "other"]).expect("listed");
+        assert!(others.contains("accept"), "{others}");
+    });
+}
+
+/// Everything that can be rendered is accepted, reads back as it was meant, and can be listed.
+#[test]
+fn generated_programs_are_accepted() {
+    in_namespace("generated_programs_are_accepted", || {
+        let mut kernel = open();
+        for seed in 0..150 {
+            let program = program(seed);
+            kernel.sync(&program).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(kernel.read().expect("read"), Some(rendered(&program)), "seed {seed}");
+            if seed % 10 == 0 {
+                nft(&["list", "ruleset"]);
+            }
+        }
+    });
+}
+
+/// The text of a rendered ruleset, loaded by the nft tool, is the same ruleset.
+#[test]
+fn text_is_what_is_meant() {
+    in_namespace("text_is_what_is_meant", || {
+        for seed in 0..10 {
+            let ruleset = rendered(&program(seed));
+            let mut kernel = open();
+            kernel.remove().expect("removed");
+            if !nft_load(&ruleset.to_string()) {
+                return;
+            }
+            assert_eq!(kernel.read().expect("read"), Some(ruleset), "seed {seed}");
+        }
+    });
+}
+
+/// Two writers at once: every one gets its turn, and the last one's word is complete.
+#[test]
+fn concurrent_writers_do_not_mix() {
+    in_namespace("concurrent_writers_do_not_mix", || {
+        let mut kernels: Vec<Nft> = (0..4).map(|_| open()).collect();
+        std::thread::scope(|scope| {
+            for (seed, kernel) in (1..).zip(&mut kernels) {
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        match kernel.sync(&program(seed)) {
+                            Ok(_) | Err(Error::Contended) => {}
+                            Err(error) => panic!("writer {seed}: {error}"),
+                        }
+                    }
+                });
+            }
+        });
+        let left = open().read().expect("read").expect("present");
+        assert!((1..=4).any(|seed| left == rendered(&program(seed))));
+    });
+}
