@@ -33,6 +33,15 @@ fn compare(objects: &Objects, options: &Options, program: &Program, flow: &Flow)
         (expected.egress, expected.ingress),
         "{flow}\n{options:#?}\n{objects:#?}"
     );
+    let explanation = program.explain(flow);
+    assert_eq!(explanation.decision(), decision, "{flow}\n{options:#?}\n{objects:#?}");
+    for judgement in explanation.judgements() {
+        let verdict = judgement.reason.verdict().unwrap_or(judgement.verdict);
+        assert_eq!(
+            verdict, judgement.verdict,
+            "{flow}: {judgement:#?}\n{options:#?}\n{objects:#?}"
+        );
+    }
 }
 
 /// A program of one node judges its endpoints as the whole program does, and no others.

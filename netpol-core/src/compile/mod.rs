@@ -199,7 +199,8 @@ impl<'a> Profiles<'a> {
             ranks.iter().filter_map(|rank| self.lowering.source(*rank)).cloned().collect();
         #[expect(clippy::cast_possible_truncation, reason = "memory ends before 2^32 profiles")]
         let id = ProfileId(self.list.len() as u32);
-        self.list.push(Profile { ingress, egress, policies });
+        let declared = declared.clone();
+        self.list.push(Profile { ingress, egress, policies, declared });
         self.ids.insert(key, id);
         id
     }

@@ -1,7 +1,7 @@
 use crate::model::{Direction, End, Flow, SelfTraffic, Traffic};
 
 use super::{
-    Addresses, ClassId, EndpointEntry, EndpointId, IdentityId, NamedEnd, NodeId, ProfileId, Program,
+    Addresses, EndpointEntry, EndpointId, IdentityId, NamedEnd, NodeId, ProfileId, Program,
 };
 
 /// Allowed or not.
@@ -30,15 +30,14 @@ pub(super) struct Resolved<'a> {
     pub(super) entry: Option<&'a EndpointEntry>,
     /// The nodes whose address this is, unless an ordinary endpoint has it.
     pub(super) nodes: &'a [NodeId],
+    /// It was found by its address, not by its name.
+    pub(super) address_known: bool,
 }
 
 /// One judged direction of a flow: where the verdict was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Judged {
     pub(super) profile: ProfileId,
-    /// `None` if nothing is said in the direction.
-    pub(super) class: Option<ClassId>,
-    pub(super) peer: IdentityId,
     /// The class denies the other end as such, but it is the endpoint's own node.
     pub(super) own_node: bool,
     pub(super) verdict: Verdict,
@@ -83,13 +82,14 @@ impl Program {
             Some(entry) if !entry.host => &[],
             _ => self.inner.addresses.nodes_at(address),
         };
-        Resolved { identity: known.identity, endpoint: known.endpoint, entry, nodes }
+        let (identity, endpoint) = (known.identity, known.endpoint);
+        Resolved { identity, endpoint, entry, nodes, address_known: true }
     }
 
     fn resolve_by_name(&self, id: EndpointId) -> Resolved<'_> {
         let entry = self.inner.endpoints.get(id.0 as usize);
         let identity = entry.map_or(Addresses::NOTHING, |entry| entry.identity);
-        Resolved { identity, endpoint: Some(id), entry, nodes: &[] }
+        Resolved { identity, endpoint: Some(id), entry, nodes: &[], address_known: false }
     }
 
     fn judge(
@@ -110,10 +110,9 @@ impl Program {
         let peer_id = peer.identity;
         let Some(side) = self.profile(profile).side(direction) else {
             let verdict = Verdict::Allow;
-            return Some(Judged { profile, class: None, peer: peer_id, own_node: false, verdict });
+            return Some(Judged { profile, own_node: false, verdict });
         };
-        let id = side.class_of(traffic);
-        let class = self.class(id);
+        let class = self.class(side.class_of(traffic));
         let mut verdict = class.verdict(peer_id);
         // NP-NODE-1: looked at last, since hardly any packet needs it.
         let own_node = verdict == Verdict::Deny
@@ -122,20 +121,25 @@ impl Program {
         if own_node {
             verdict = Verdict::Allow;
         }
-        Some(Judged { profile, class: Some(id), peer: peer_id, own_node, verdict })
+        Some(Judged { profile, own_node, verdict })
     }
 }
 
 /// Whether both ends are the same endpoint, or the same node.
-fn is_same(source: &Resolved<'_>, destination: &Resolved<'_>) -> bool {
+pub(super) fn is_same(source: &Resolved<'_>, destination: &Resolved<'_>) -> bool {
     let same_endpoint = source.endpoint.is_some() && source.endpoint == destination.endpoint;
     same_endpoint || source.nodes.iter().any(|node| destination.nodes.contains(node))
 }
 
 impl Resolved<'_> {
     /// An end about which nothing is known.
-    const UNKNOWN: Self =
-        Self { identity: Addresses::NOTHING, endpoint: None, entry: None, nodes: &[] };
+    const UNKNOWN: Self = Self {
+        identity: Addresses::NOTHING,
+        endpoint: None,
+        entry: None,
+        nodes: &[],
+        address_known: false,
+    };
 }
 
 impl Verdict {

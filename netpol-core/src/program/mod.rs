@@ -16,8 +16,10 @@ mod address;
 mod atom;
 mod class;
 mod decide;
+mod explain;
 mod members;
 mod profile;
+mod trace;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -35,6 +37,7 @@ pub(crate) use profile::Side;
 
 pub use class::{Class, ClassId};
 pub use decide::{Decision, Verdict};
+pub use explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
 pub use members::Members;
 pub(crate) use members::successor;
 pub use profile::{PortMap, Profile, ProfileId};

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::model::{Direction, Policy, PortRange, Protocol, Traffic};
+use crate::model::{DeclaredPort, Direction, Policy, PortRange, Protocol, Traffic};
 
 use super::ClassId;
 
@@ -12,6 +12,8 @@ pub struct Profile {
     pub(crate) egress: Option<Side>,
     /// The policies that apply, in the order in which they are asked.
     pub(crate) policies: Vec<Arc<Policy>>,
+    /// What its endpoints declare, of the ports that ingress rules ask for by name.
+    pub(crate) declared: Vec<DeclaredPort>,
 }
 
 /// Index of a [`Profile`] in its program.
@@ -33,7 +35,8 @@ impl ProfileId {
 }
 
 impl Profile {
-    pub(crate) const OPEN: Self = Self { ingress: None, egress: None, policies: Vec::new() };
+    pub(crate) const OPEN: Self =
+        Self { ingress: None, egress: None, policies: Vec::new(), declared: Vec::new() };
 
     /// What it says in one direction; `None` if no policy says anything there and all is allowed.
     pub fn side(&self, direction: Direction) -> Option<&PortMap> {
