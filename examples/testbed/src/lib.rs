@@ -1,21 +1,23 @@
-//! Builds a small cluster out of network namespaces on this machine, probes it with real packets, and tears it down.
+//! Builds a small cluster out of network namespaces on this machine, probes it with real packets,
+//! and tears it down.
 //!
-//! The testbed knows nodes, pods and addresses, and nothing of policies: a backend that enforces policies runs inside
-//! the node namespaces ([`Testbed::in_node`]) exactly as it would on a host, and [`Testbed::probe`] finds out what the
-//! kernel does with packets.
+//! The testbed knows nodes, pods and addresses, and nothing of policies: a backend that enforces
+//! policies runs inside the node namespaces ([`Testbed::in_node`]) exactly as it would on a host,
+//! and [`Testbed::probe`] finds out what the kernel does with packets.
 //!
 //! ```text
 //!                           outside            every address that no node and no pod has;
 //!                          /       \           routes between the nodes
 //!                     node n1     node n2      forward IPv4 and IPv6
 //!                     /    \          \
-//!                pod x/a  pod x/b    pod y/a   default route to the node, as with any CNI plugin
+//!                pod x/a  pod x/b    pod y/a   default route to the node
 //! ```
 //!
 //! Every box is a network namespace and every line a veth pair. So a packet
 //!
 //! - from pod to pod passes the forward hook of the node, or of both nodes,
-//! - from a node to its own pod passes the node's output hook, and carries a node address as its source,
+//! - from a node to its own pod passes the node's output hook, and carries a node address as its
+//!   source,
 //! - from a pod to its own node passes the node's input hook,
 //! - from a pod to itself does not leave the pod.
 //!
@@ -23,16 +25,20 @@
 //!
 //! # What is left behind
 //!
-//! Nothing, however the process ends. The namespaces have no name: they live as file descriptors of this process, and
-//! the kernel destroys them with everything inside when the last one is closed, be it by [`Testbed::tear_down`], Ctrl-C
-//! or `kill -9`. Nothing is written below `/run` or `/var`, and no setting of the host's own namespace is changed.
+//! Nothing, however the process ends. The namespaces have no name: they live as file descriptors of
+//! this process, and the kernel destroys them with everything inside when the last one is closed,
+//! be it by [`Testbed::tear_down`], Ctrl-C or `kill -9`. Nothing is written below `/run` or `/var`,
+//! and no setting of the host's own namespace is changed. Only programs that were started inside a
+//! namespace and are still running keep it alive.
 //!
 //! # Privileges
 //!
 //! Root, or any user where user namespaces are allowed. Call [`enter`] first thing in `main`.
 //!
 //! ```no_run
-//! use netpol_testbed::{Node, Outcome, Place, Pod, Probe, ProbeOptions, Testbed, Topology, Traffic};
+//! use netpol_testbed::{
+//!     Node, Outcome, Place, Pod, Probe, ProbeOptions, Testbed, Topology, Traffic,
+//! };
 //!
 //! # fn main() -> anyhow::Result<()> {
 //! netpol_testbed::enter()?;

@@ -19,13 +19,15 @@ use crate::namespace::{Namespace, Visitor};
 /// The index of the loopback interface, in every namespace.
 pub(crate) const LOOPBACK: u32 = 1;
 
-/// The index of `eth0`. Fixed, so that nobody has to ask; above those that the kernel may give to tunnel devices.
+/// The index of `eth0`. Fixed, so that nobody has to ask; above those that the kernel may give to
+/// tunnel devices.
 pub(crate) const ETH0: u32 = 50;
 
 /// How long the kernel may take for what it does in the background.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A netlink connection into one namespace. It blocks; not to be used on a thread that runs async code.
+/// A netlink connection into one namespace. It blocks; not to be used on a thread that runs async
+/// code.
 #[derive(Debug)]
 pub(crate) struct Links {
     runtime: Rc<Runtime>,

@@ -21,7 +21,8 @@ impl Namespace {
         self.file.as_raw_fd()
     }
 
-    /// Runs `f` on a thread inside the namespace. Sockets and child processes that `f` makes stay inside.
+    /// Runs `f` on a thread inside the namespace. Sockets and child processes that `f` makes stay
+    /// inside.
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
         visit(|visitor| {
             visitor.enter(self)?;
@@ -38,7 +39,8 @@ impl AsFd for Namespace {
 
 /// A thread that may move between network namespaces.
 ///
-/// Only [`visit`] makes one, on a thread of its own: no thread of the caller ever changes its namespace.
+/// Only [`visit`] makes one, on a thread of its own: no thread of the caller ever changes its
+/// namespace.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     /// Where the thread is, to save the system call for going there again.
@@ -76,7 +78,8 @@ impl Visitor {
         Ok(())
     }
 
-    /// Writes kernel settings of the namespace that the thread is in, named as below `/proc/sys/net`.
+    /// Writes kernel settings of the namespace that the thread is in, named as below
+    /// `/proc/sys/net`.
     pub(crate) fn set(&self, settings: &[(&str, &str)]) -> Result<()> {
         debug_assert!(self.inside.is_some(), "settings of the host's own namespace are not ours");
         settings.iter().try_for_each(|(name, value)| {

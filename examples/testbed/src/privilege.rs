@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
@@ -24,15 +24,16 @@ pub enum Privilege {
 
 /// Makes sure that this process may build a testbed.
 ///
-/// Must be called first in `main`, while the process has one thread only: a process with several threads cannot change
-/// its user namespace. With the capabilities NET_ADMIN, NET_RAW and SYS_ADMIN nothing changes. Otherwise the process
-/// moves into a new user namespace, in which its user is root; outside of it nothing can be done that could not be done
-/// before. Programs that it starts later are in that user namespace as well.
+/// Must be called first in `main`, while the process has one thread only: a process with several
+/// threads cannot change its user namespace. With the capabilities NET_ADMIN, NET_RAW and SYS_ADMIN
+/// nothing changes. Otherwise the process moves into a new user namespace, in which its user is
+/// root; outside of it nothing can be done that could not be done before. Programs that it starts
+/// later are in that user namespace as well.
 ///
 /// # Errors
 ///
-/// If user namespaces are not available, if the process already has other threads, or if network namespaces cannot be
-/// made for another reason.
+/// If user namespaces are not available, if the process already has other threads, or if network
+/// namespaces cannot be made for another reason.
 pub fn enter() -> Result<Privilege> {
     let privilege = if has_capabilities()? {
         Privilege::Capabilities
@@ -44,8 +45,8 @@ pub fn enter() -> Result<Privilege> {
     namespace::visit(|visitor| visitor.create().map(drop)).context(match privilege {
         Privilege::Capabilities => "network namespaces cannot be made here",
         Privilege::UserNamespace => {
-            "network namespaces cannot be made here by an ordinary user: run as root, or allow it (on Ubuntu: \
-             sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
+            "network namespaces cannot be made here by an ordinary user: run as root, or allow it \
+             (on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
         }
     })?;
     Ok(privilege)
@@ -64,26 +65,28 @@ fn has_capabilities() -> Result<bool> {
 
 fn enter_user_namespace() -> Result<()> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    match unshare(CloneFlags::CLONE_NEWUSER) {
-        Ok(()) => (),
-        Err(Errno::EINVAL) if threads() > 1 => {
-            bail!(
-                "cannot enter a user namespace: this process already has {} threads; call `enter` first in main",
-                threads()
-            )
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
+        let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+        match errno {
+            Errno::EINVAL if threads > 1 => anyhow!(
+                "cannot enter a user namespace: this process already has {threads} threads; call \
+                 `enter` first in main"
+            ),
+            Errno::EINVAL | Errno::ENOSYS => {
+                anyhow!("this kernel has no user namespaces: run as root")
+            }
+            Errno::ENOSPC | Errno::EUSERS => anyhow!(
+                "no more user namespaces are allowed here: run as root, or raise the limit (sysctl \
+                 user.max_user_namespaces)"
+            ),
+            Errno::EPERM | Errno::EACCES => anyhow!(
+                "user namespaces are not allowed for ordinary users here: run as root, or allow \
+                 them (on Debian: sysctl kernel.unprivileged_userns_clone=1; in a container: a \
+                 seccomp profile that permits unshare)"
+            ),
+            errno => Error::new(errno).context("entering a user namespace"),
         }
-        Err(Errno::EINVAL) => bail!("this kernel has no user namespaces: run as root"),
-        Err(Errno::ENOSPC | Errno::EUSERS) => {
-            bail!(
-                "no more user namespaces allowed (sysctl user.max_user_namespaces): raise it or run as root"
-            )
-        }
-        Err(Errno::EPERM | Errno::EACCES) => bail!(
-            "user namespaces are not allowed for ordinary users here: run as root, or allow them (on Debian: sysctl \
-             kernel.unprivileged_userns_clone=1; in a container: a seccomp profile that permits unshare)"
-        ),
-        Err(errno) => return Err(errno).context("entering a user namespace"),
-    }
+    })?;
     // Without this an unprivileged process may not map groups.
     write(Path::new("/proc/self/setgroups"), "deny")?;
     write(Path::new("/proc/self/uid_map"), &format!("0 {uid} 1"))?;
@@ -94,8 +97,4 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| {
         format!("becoming root of a user namespace: writing `{text}` to {}", path.display())
     })
-}
-
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }

@@ -15,7 +15,8 @@ pub struct Topology {
     pub nodes: Vec<Node>,
     /// The pods that have a network of their own. A pod on the host network is its node (M4).
     pub pods: Vec<Pod>,
-    /// Addresses of the world outside. An address that is probed and that nobody else has is added when it is needed.
+    /// Addresses of the world outside. An address that is probed and that nobody else has is added
+    /// when it is needed.
     pub outside: Vec<IpAddr>,
 }
 
@@ -24,7 +25,8 @@ pub struct Topology {
 pub struct Node {
     /// Its name, unique among the nodes.
     pub name: String,
-    /// Its addresses. The first of each family is the source of traffic that does not choose another.
+    /// Its addresses. The first of each family is the source of traffic that does not choose
+    /// another.
     pub addresses: Vec<IpAddr>,
 }
 

@@ -22,7 +22,8 @@ const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The lower end of every link to a node, for IPv6.
 const NODE_UPLINK_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
-/// The IPv4 addresses that the testbed needs for itself; those of IPv6 are link-local and nobody else can have them.
+/// The IPv4 addresses that the testbed needs for itself; those of IPv6 are link-local and nobody
+/// else can have them.
 pub(crate) const RESERVED: [Ipv4Addr; 3] = [OUTSIDE_GATEWAY, NODE_UPLINK, NODE_GATEWAY];
 
 /// Settings of every namespace.

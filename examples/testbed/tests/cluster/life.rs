@@ -74,7 +74,8 @@ fn what_is_wrong_with_a_topology_is_said() -> Result<(), String> {
         ),
         (
             wrong(&|t| t.pods[1].addresses[0] = ip("172.18.0.9")),
-            "building pod x/b on node n1: pod x/b cannot have the address 172.18.0.9: node n2 has it",
+            "building pod x/b on node n1: pod x/b cannot have the address 172.18.0.9: \
+             node n2 has it",
         ),
         (
             wrong(&|t| t.outside.push(ip("203.0.113.7"))),

@@ -1,7 +1,7 @@
 //! The testbed itself, on the kernel of this machine.
 //!
-//! Run as root, it runs once more as an ordinary user in a user namespace. Arguments pick the checks
-//! whose names contain them.
+//! Run as root, it runs once more as an ordinary user in a user namespace. Arguments pick the
+//! checks whose names contain them.
 
 #![allow(
     clippy::panic,
