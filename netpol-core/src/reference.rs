@@ -260,13 +260,12 @@ impl Question<'_> {
     /// The rule's peers and its ports match (NP-ISO-4).
     fn matches(&self, tier: Tier, rule: &Rule) -> bool {
         match &rule.peers {
-            Peers::Everyone => self.matches_ports(tier, rule, true), // NP-PEER-1
+            Peers::Everyone => self.matches_ports(rule, true), // NP-PEER-1
             // NP-PEER-2, C-PEER-6
             Peers::AnyOf(peers) => peers.iter().any(|peer| {
-                let names_count = tier == Tier::NetworkPolicy // NP-PORT-13
-                    || self.direction == Direction::Ingress
-                    || matches!(peer, Peer::Pods(_)); // C-PROTO-6
-                self.matches_peer(tier, peer) && self.matches_ports(tier, rule, names_count)
+                let is_pods = matches!(peer, Peer::Pods(_));
+                let names_count = tier == Tier::NetworkPolicy || is_pods; // NP-PORT-13, C-PROTO-6
+                self.matches_peer(tier, peer) && self.matches_ports(rule, names_count)
             }),
         }
     }
@@ -297,7 +296,7 @@ impl Question<'_> {
         }
     }
 
-    fn matches_ports(&self, tier: Tier, rule: &Rule, names_count: bool) -> bool {
+    fn matches_ports(&self, rule: &Rule, names_count: bool) -> bool {
         let Ports::AnyOf(entries) = &rule.ports else {
             return true; // NP-PORT-1, C-PROTO-1
         };
@@ -310,20 +309,20 @@ impl Question<'_> {
             PortMatch::Named(of, name) => {
                 names_count
                     && of.is_none_or(|of| of == protocol) // NP-PORT-9, C-PROTO-5
-                    && self.declared_at_destination(tier, name).contains(&(protocol, number))
+                    && self.declared_at_destination(name).contains(&(protocol, number))
             }
             PortMatch::Unknown(_) => false, // C-FAIL-2
         })
     }
 
     /// What the destination means by a port name, whoever is the subject (NP-PORT-8, NP-PORT-14).
-    fn declared_at_destination(&self, tier: Tier, name: &Name) -> Vec<(Protocol, u16)> {
+    fn declared_at_destination(&self, name: &Name) -> Vec<(Protocol, u16)> {
         let destination = match self.direction {
             Direction::Ingress => self.subject,
             Direction::Egress => self.peer,
         };
-        let hosts_count = tier == Tier::NetworkPolicy
-            && self.options.host_network_port_names == HostNetworkPortNames::Resolved; // CH-NAME-HOST
+        // CH-NAME-HOST; no peer of the cluster-wide kinds with which names count is a host-network endpoint.
+        let hosts_count = self.options.host_network_port_names == HostNetworkPortNames::Resolved;
         let hosts = destination.hosts.iter().filter(|_| hosts_count);
         // NP-PORT-12, NP-PORT-13: nobody there, or no such declaration, no port
         let pods = destination.pod.iter().chain(hosts);

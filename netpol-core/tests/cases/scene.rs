@@ -1,4 +1,9 @@
 //! Short constructors, so that a table reads like the text it checks.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a table that cannot be read is a bug in it"
+)]
 
 use std::net::IpAddr;
 
