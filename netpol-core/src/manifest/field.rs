@@ -1,36 +1,8 @@
-use std::cell::RefCell;
 use std::fmt;
 
-use super::error::{Concern, Error, ObjectRef, Reason, Warning};
+use super::error::{Concern, Reason};
+use super::log::{Fault, Log, Otherwise};
 use super::value::Value;
-
-/// Everything found out about one object while it is read.
-///
-/// Reading always produces a value: where a rule is broken, the fault goes here and the reader goes on with the
-/// fail-closed reading. Only at the end it is decided whether the faults reject the object or become warnings.
-pub(super) struct Log {
-    pub(super) lenient: bool,
-    faults: RefCell<Vec<Fault>>,
-    notes: RefCell<Vec<(String, Concern, String)>>,
-}
-
-struct Fault {
-    path: String,
-    reason: Reason,
-    message: String,
-    otherwise: Otherwise,
-}
-
-/// What becomes of a fault with lenient reading.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Otherwise {
-    /// The object is rejected all the same: without this nothing can be said.
-    Reject,
-    /// The place was read in the way that allows nothing.
-    FailClosed,
-    /// The place was read as it was meant.
-    Tolerate,
-}
 
 /// A place in an object: its value, its path, and where to report what is wrong with it.
 #[derive(Clone, Copy)]
@@ -44,7 +16,7 @@ pub(super) struct Field<'v, 'p> {
 /// How wrong types are treated in a part of an object.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// A custom resource: the schema names the field, and null is a wrong type.
+    /// A custom resource: the error names the field, and null is a wrong type in a list.
     custom: bool,
     /// With lenient reading.
     otherwise: Otherwise,
@@ -63,56 +35,14 @@ enum Step<'a> {
     Index(usize),
 }
 
-impl Log {
-    pub(super) fn new(lenient: bool) -> Self {
-        Self { lenient, faults: RefCell::default(), notes: RefCell::default() }
-    }
-
-    /// The number of faults so far.
-    pub(super) fn faults(&self) -> usize {
-        self.faults.borrow().len()
-    }
-
-    /// What rejects the object, and what is only told.
-    pub(super) fn conclude(self, object: &ObjectRef) -> (Vec<Error>, Vec<Warning>) {
-        let faults = self.faults.into_inner();
-        let rejected =
-            faults.iter().any(|fault| !self.lenient || fault.otherwise == Otherwise::Reject);
-        let notes = self.notes.into_inner();
-        let mut warnings: Vec<Warning> = notes
-            .into_iter()
-            .map(|(path, concern, message)| Warning {
-                object: object.clone(),
-                path,
-                concern,
-                message,
-            })
-            .collect();
-        let mut errors = Vec::new();
-        for Fault { path, reason, message, otherwise } in faults {
-            let object = object.clone();
-            match otherwise {
-                _ if rejected => errors.push(Error { object, path, reason, message }),
-                Otherwise::Tolerate => {
-                    warnings.push(Warning { object, path, concern: Concern::Tolerated, message });
-                }
-                Otherwise::Reject | Otherwise::FailClosed => {
-                    warnings.push(Warning { object, path, concern: Concern::FailClosed, message });
-                }
-            }
-        }
-        (errors, warnings)
-    }
-}
-
 impl<'v, 'p> Field<'v, 'p> {
-    /// The whole object. Wrong types reject it until [`Field::spec_of`] says otherwise.
+    /// The whole object. Wrong types reject it, except in what is [`Field::failing_closed`].
     pub(super) fn root(value: &'v Value, log: &'p Log) -> Self {
         let path = Path { parent: None, step: Step::Root };
         Self { value, path, rules: Rules { custom: false, otherwise: Otherwise::Reject }, log }
     }
 
-    /// The same place in an object of a policy, where wrong types are read fail-closed.
+    /// The same place, where wrong types are read fail-closed: the content of a policy.
     pub(super) fn failing_closed(self, custom: bool) -> Self {
         Self { rules: Rules { custom, otherwise: Otherwise::FailClosed }, ..self }
     }
@@ -124,10 +54,10 @@ impl<'v, 'p> Field<'v, 'p> {
         Field { value, path, ..*self }
     }
 
-    /// The field `key` of this one, if it is given. Null is as good as absent, except in custom resources.
+    /// The field `key` of this one, if it is given. Null is as good as absent.
     pub(super) fn get<'b>(&'b self, key: &'b str) -> Option<Field<'v, 'b>> {
         match self.value.get(key)? {
-            Value::Null if !self.rules.custom => None,
+            Value::Null => None,
             _ => Some(self.child(key)),
         }
     }
@@ -303,27 +233,21 @@ impl<'v, 'p> Field<'v, 'p> {
 
     /// Tells of something that is no fault.
     pub(super) fn note(&self, concern: Concern, message: impl Into<String>) {
-        self.log.notes.borrow_mut().push((self.path.to_string(), concern, message.into()));
+        self.log.note(self.path.to_string(), concern, message.into());
     }
 
-    /// What is known of the object so far.
+    /// What was found out about the object so far.
     pub(super) fn log(&self) -> &'p Log {
         self.log
     }
 
-    /// The name of the field.
+    /// The place in the API server's spelling.
     pub(super) fn path(&self) -> impl fmt::Display {
         self.path
     }
 
     fn report(&self, reason: Reason, message: String, otherwise: Otherwise) {
         self.log.add(Fault { path: self.path.to_string(), reason, message, otherwise });
-    }
-}
-
-impl Log {
-    fn add(&self, fault: Fault) {
-        self.faults.borrow_mut().push(fault);
     }
 }
 

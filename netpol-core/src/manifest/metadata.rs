@@ -53,7 +53,15 @@ const KNOWN: [&str; 16] = [
 /// Reads `metadata` of an object (NP-V-1…3). Wrong types reject the object, broken syntax need not.
 pub(super) fn read(object: &Field<'_, '_>, expected: Expected<'_>) -> Metadata {
     let metadata = object.child("metadata");
-    metadata.is_object(&KNOWN);
+    if !metadata.is_object(&KNOWN) {
+        return Metadata {
+            name: name(""),
+            namespace: name(""),
+            uid: name(""),
+            labels: Labels::default(),
+            owned: false,
+        };
+    }
     annotations(&metadata);
     Metadata {
         name: object_name(&metadata, expected.name),
@@ -69,7 +77,7 @@ pub(super) fn read(object: &Field<'_, '_>, expected: Expected<'_>) -> Metadata {
 
 fn object_name(metadata: &Field<'_, '_>, syntax: Syntax) -> Name {
     let field = metadata.child("name");
-    let text = field.text().unwrap_or_default();
+    let Some(text) = field.text() else { return name("") };
     if !text.is_empty() {
         if let Err(wanted) = syntax(text) {
             field.blemish(Reason::Invalid, format!("\"{text}\" is not a name: {wanted}"));
@@ -93,7 +101,7 @@ fn object_name(metadata: &Field<'_, '_>, syntax: Syntax) -> Name {
 
 fn namespace(metadata: &Field<'_, '_>, default: Option<&str>) -> Name {
     let field = metadata.child("namespace");
-    let text = field.text().unwrap_or_default();
+    let Some(text) = field.text() else { return name("") };
     match (text, default) {
         ("", Some(default)) => name(default),
         ("", None) => {

@@ -37,6 +37,7 @@ mod cluster_wide;
 mod error;
 mod field;
 mod load;
+mod log;
 mod metadata;
 mod names;
 mod network_policy;
@@ -49,8 +50,8 @@ pub use load::{Loaded, load};
 pub use pod::WorkloadKind;
 pub use value::Value;
 
-use self::error::Reason as R;
-use self::field::{Field, Log};
+use self::field::Field;
+use self::log::Log;
 use crate::model::{Endpoint, Name, Namespace, Node, Policy};
 
 /// How to read.
@@ -163,7 +164,11 @@ type Implied<'a> = Option<(&'a str, &'a str)>;
 
 fn list_items(value: &Value) -> Option<(&[Value], Implied<'_>)> {
     let item_kind = value.get("kind")?.as_str()?.strip_suffix("List")?;
-    let Value::List(items) = value.get("items")? else { return None };
+    let items: &[Value] = match value.get("items") {
+        Some(Value::List(items)) => items,
+        None | Some(Value::Null) if item_kind.is_empty() => &[],
+        _ => return None,
+    };
     let api_version = value.get("apiVersion").and_then(Value::as_str);
     let implied = api_version.filter(|_| !item_kind.is_empty()).map(|version| (version, item_kind));
     Some((items, implied))
@@ -201,7 +206,7 @@ fn read_typed(
         namespace: namespace.into(),
         name: name.into(),
     };
-    let (errors, warnings) = log.conclude(&about);
+    let (errors, warnings) = log.conclude(&about, object.is_some());
     match object {
         Some(object) if errors.is_empty() => Ok(Reading { object, warnings }),
         _ => Err(Rejected { object: about, errors, warnings }),
@@ -266,6 +271,6 @@ fn not_served(field: &Field<'_, '_>, group: &str, kind: &str) -> Option<()> {
         _ => return Some(()),
     };
     let message = format!("{kind} is understood in the version {version} only");
-    field.child("apiVersion").reject(R::NotSupported, message);
+    field.child("apiVersion").reject(Reason::NotSupported, message);
     None
 }

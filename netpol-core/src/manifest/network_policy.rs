@@ -20,14 +20,20 @@ pub(super) fn read(object: &Field<'_, '_>, default_namespace: Option<&str>) -> P
     let metadata = metadata::read(object, expected);
     let object = object.failing_closed(false);
     let spec = object.child("spec");
-    spec.is_object(&["podSelector", "policyTypes", "ingress", "egress"]);
+    let readable = spec.is_object(&["podSelector", "policyTypes", "ingress", "egress"]);
+    if spec.is_null() {
+        spec.note(Concern::Notice, "without it all pods of the namespace are closed to ingress");
+    }
 
     let selector = selector::read(&spec.child("podSelector"), Checked::Fully);
     let subject =
         |pods| PodSelector { namespaces: NamespaceScope::Named(metadata.namespace.clone()), pods };
     let ingress = rules(&spec.child("ingress"), "from", &metadata.namespace);
     let egress = rules(&spec.child("egress"), "to", &metadata.namespace);
-    let types = policy_types(&spec, !egress.is_empty());
+    let types = match readable {
+        true => policy_types(&spec, !egress.is_empty()),
+        false => Direction::ALL.to_vec(),
+    };
     Policy {
         key: PolicyKey {
             kind: PolicyKind::NetworkPolicy,
@@ -77,9 +83,17 @@ fn policy_types(spec: &Field<'_, '_>, has_egress: bool) -> Vec<Direction> {
     }
 }
 
+/// Reads the rules of one direction; what is no list becomes a rule that matches nothing.
 fn rules(list: &Field<'_, '_>, peers: &str, namespace: &Name) -> Vec<Rule> {
-    let Some(items) = list.items() else { return Vec::new() };
-    items.map(|item| rule(&item, peers, namespace)).collect()
+    match list.items() {
+        Some(items) => items.map(|item| rule(&item, peers, namespace)).collect(),
+        None => vec![Rule {
+            name: None,
+            action: Action::Accept,
+            peers: Peers::AnyOf(vec![Peer::Unknown(described(list.path()))]),
+            ports: Ports::All,
+        }],
+    }
 }
 
 /// Reads a rule; absent, null and empty lists are everyone and everything (NP-PEER-1, NP-PORT-1).
@@ -223,7 +237,8 @@ fn peer(peer: &Field<'_, '_>, namespace: &Name) -> Peer {
 
 /// Reads an `ipBlock` (NP-IPB-1…7, NP-V-13…16, NP-V-24).
 fn ip_block(field: &Field<'_, '_>) -> Option<Block> {
-    if !field.is_object(&["cidr", "except"]) {
+    const KNOWN: [&str; 2] = ["cidr", "except"];
+    if !field.is_object(&KNOWN) || field.is_extended(&KNOWN) {
         return None;
     }
     let cidr_field = field.child("cidr");

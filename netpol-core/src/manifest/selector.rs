@@ -1,6 +1,7 @@
 use super::error::{Concern, Reason};
 use super::field::Field;
 use super::names;
+use super::value::Value;
 use crate::model::{Name, Requirement, Selector};
 
 /// How much the API server itself checks of a selector.
@@ -16,11 +17,12 @@ pub(super) enum Checked {
 /// Reads a label selector (SEL-1…7). If part of it cannot be understood, the error is what is left without that
 /// part: a selector of everything that the whole could possibly select.
 pub(super) fn read(field: &Field<'_, '_>, checked: Checked) -> Result<Selector, Selector> {
-    if !field.is_object(&["matchLabels", "matchExpressions"]) {
+    const KNOWN: [&str; 2] = ["matchLabels", "matchExpressions"];
+    if !field.is_object(&KNOWN) {
         return Err(Selector::everything());
     }
     let mut requirements = Vec::new();
-    let mut understood = true;
+    let mut understood = !field.is_extended(&KNOWN);
     if let Some(labels) = field.get("matchLabels") {
         understood &= match_labels(&labels, checked, &mut requirements);
     }
@@ -45,6 +47,11 @@ fn match_labels(labels: &Field<'_, '_>, checked: Checked, into: &mut Vec<Require
     let Some(entries) = labels.entries() else { return false };
     let mut understood = true;
     for (key, _) in entries {
+        if checked == Checked::Barely && labels.get(key).is_none() {
+            let message = "null, which the server leaves out, and the whole condition with it";
+            labels.child(key).note(Concern::Notice, message);
+            continue;
+        }
         match labels.child(key).text() {
             Some(value) if good_key(labels, key, checked) & good_value(labels, value, checked) => {
                 into.push(Requirement::is_in(&**key, [value]));
@@ -57,45 +64,66 @@ fn match_labels(labels: &Field<'_, '_>, checked: Checked, into: &mut Vec<Require
 
 /// Reads one entry of `matchExpressions`; nothing if it is not understood.
 fn requirement(field: &Field<'_, '_>, checked: Checked) -> Option<Requirement> {
-    if !field.is_object(&["key", "operator", "values"]) {
+    const KNOWN: [&str; 3] = ["key", "operator", "values"];
+    if !field.is_object(&KNOWN) || field.is_extended(&KNOWN) {
         return None;
     }
-    let operator = required(field, "operator", checked)?;
-    let values = match field.get("values") {
-        Some(list) => list.items()?.map(|item| item.text()).collect::<Option<Vec<_>>>()?,
-        None => Vec::new(),
-    };
-    let listed = field.child("values");
-    let make: fn(Name, Vec<&str>) -> Requirement = match operator {
-        "In" | "NotIn" if values.is_empty() => {
-            let message = format!("values are needed with the operator {operator}");
-            broken(&listed, checked, Reason::Required, message);
-            return None;
-        }
-        "Exists" | "DoesNotExist" if !values.is_empty() => {
-            let message = format!("values cannot be given with the operator {operator}");
-            broken(&listed, checked, Reason::Forbidden, message);
-            return None;
-        }
+    let operator =
+        required(field, "operator", checked).and_then(|word| operator(field, word, checked));
+    let key =
+        required(field, "key", checked).filter(|key| good_key(&field.child("key"), key, checked));
+    let values = values(field, checked);
+    Some(operator?(key?.into(), values?))
+}
+
+type Make = fn(Name, Vec<&str>) -> Requirement;
+
+/// What `word` makes of a key and values, of which there must be some or none.
+fn operator(field: &Field<'_, '_>, word: &str, checked: Checked) -> Option<Make> {
+    let make: Make = match word {
         "In" => |key, values| Requirement::is_in(key, values),
         "NotIn" => |key, values| Requirement::is_not_in(key, values),
         "Exists" => |key, _| Requirement::exists(key),
         "DoesNotExist" => |key, _| Requirement::does_not_exist(key),
         _ => {
-            let message =
-                format!("In, NotIn, Exists or DoesNotExist is needed, not \"{operator}\"");
+            let message = format!("In, NotIn, Exists or DoesNotExist is needed, not \"{word}\"");
             broken(&field.child("operator"), checked, Reason::Invalid, message);
             return None;
         }
     };
-    let key = required(field, "key", checked)?;
-    let mut understood = good_key(&field.child("key"), key, checked);
-    if let Some(items) = listed.items() {
-        for item in items {
-            understood &= item.text().is_some_and(|value| good_value(&item, value, checked));
+    let values = field.child("values");
+    let count = match values.value {
+        Value::Null => 0,
+        Value::List(items) => items.len(),
+        // A wrong type, which is reported where the values are read.
+        _ => return None,
+    };
+    match (word, count) {
+        ("In" | "NotIn", 0) => {
+            let message = format!("values are needed with the operator {word}");
+            broken(&values, checked, Reason::Required, message);
+            None
+        }
+        ("Exists" | "DoesNotExist", 1..) => {
+            let message = format!("values cannot be given with the operator {word}");
+            broken(&values, checked, Reason::Forbidden, message);
+            None
+        }
+        _ => Some(make),
+    }
+}
+
+fn values<'v>(field: &Field<'v, '_>, checked: Checked) -> Option<Vec<&'v str>> {
+    let Some(list) = field.get("values") else { return Some(Vec::new()) };
+    let mut values = Vec::new();
+    let mut understood = true;
+    for item in list.items()? {
+        match item.text() {
+            Some(value) if good_value(&item, value, checked) => values.push(value),
+            _ => understood = false,
         }
     }
-    understood.then(|| make(key.into(), values))
+    understood.then_some(values)
 }
 
 /// A text that the schema of the cluster-wide kinds asks for; NetworkPolicy has the empty text instead.

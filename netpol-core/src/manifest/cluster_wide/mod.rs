@@ -76,8 +76,9 @@ pub(super) fn read(object: &Field<'_, '_>, dialect: &Dialect, channel: Channel) 
         object.child("spec").reject(Reason::Required, "the policy itself is needed");
         return None;
     };
-    spec.is_object(dialect.spec);
-
+    if !spec.is_object(dialect.spec) {
+        return None;
+    }
     let tier = tier(&spec, dialect);
     let priority = if baseline { Some(0) } else { priority(&spec) };
     let subject = match (subject(&spec, dialect), tier, priority) {
@@ -210,6 +211,9 @@ fn rule(rule: &Field<'_, '_>, direction: Direction, dialect: &Dialect, channel: 
     if refuses_named_ports(dialect, channel) && has_unnamed_peers(&peers) && has_names(&ports) {
         let message = "networks, nodes and domain names have no named ports; use port numbers, or a rule of its own for pods";
         rule.blemish(Reason::Invalid, message);
+    }
+    if action != Action::Accept && peers.iter().any(|peer| matches!(peer, Peer::Domain(_))) {
+        rule.note(Concern::Notice, "domain names are defined for rules that accept only");
     }
     let name = rule_name(rule);
     Rule { name, action, peers: Peers::AnyOf(peers), ports }

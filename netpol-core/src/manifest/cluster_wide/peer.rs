@@ -64,8 +64,8 @@ fn peer(
         "namespaces" => into.push(Peer::Pods(namespaces(&field).ok()?)),
         "pods" => into.push(Peer::Pods(pods(&field, dialect).ok()?)),
         "nodes" => into.push(Peer::Nodes(selector::read(&field, Checked::Barely).ok()?)),
-        "networks" => listed(&field, into, |entry, text| network(entry, text))?,
-        _ => listed(&field, into, |entry, text| domain(entry, text))?,
+        "networks" => listed(&field, into, network)?,
+        _ => listed(&field, into, domain)?,
     }
     Some(())
 }
