@@ -1,6 +1,8 @@
 //! Rendered rules say what the program says: both are asked about every connection that the
 //! objects of generated worlds can tell apart.
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,6 +14,7 @@ use netpol_core::compile::compile;
 use netpol_core::model::{End, Flow, Objects, SelfTraffic, Traffic};
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, flows_of_interest, world};
+use support::same_endpoint;
 
 /// An echo request for ICMP, which discovery is not.
 fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Packet {
@@ -54,14 +57,6 @@ fn check(program: &Program, flows: &[Flow], context: &str) -> usize {
         checked += 1;
     }
     checked
-}
-
-fn same_endpoint(program: &Program, source: IpAddr, destination: IpAddr) -> bool {
-    let of = |address| program.endpoints().find(|it| it.addresses().contains(&address));
-    match (of(source), of(destination)) {
-        (Some(a), Some(b)) => a == b || a.is_host() && b.is_host(),
-        _ => false,
-    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Rulesets against the kernel, each test in a network namespace of its own.
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -8,9 +8,11 @@
 )]
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use netpol_backend_nft::{Name, Nft, Options};
+use netpol_core::program::Program;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
@@ -90,4 +92,13 @@ pub(crate) fn nft_load(text: &str) -> bool {
     child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
     assert!(child.wait().expect("nft ends").success(), "nft refused:\n{text}");
     true
+}
+
+/// Whether both addresses are of one endpoint, or of the host.
+pub(crate) fn same_endpoint(program: &Program, source: IpAddr, destination: IpAddr) -> bool {
+    let of = |address| program.endpoints().find(|it| it.addresses().contains(&address));
+    match (of(source), of(destination)) {
+        (Some(a), Some(b)) => a == b || a.is_host() && b.is_host(),
+        _ => false,
+    }
 }

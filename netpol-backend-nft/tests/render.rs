@@ -1,0 +1,210 @@
+//! What rendered rules look like, and what they let through beside new connections.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::net::IpAddr;
+
+use netpol_backend_nft::ruleset::{Family, Hook, Packet, Statement, Transport, Undecided};
+use netpol_backend_nft::{Name, Options, render};
+use netpol_core::model::{
+    Action, Block, Endpoint, Labels, NamespaceScope, Node, Objects, Options as Readings, Peer,
+    Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
+    Requirement, Rule, Selector, Subject, Tier, name,
+};
+use netpol_core::{Cluster, Program, Scope, compile};
+
+fn endpoint(app: &str, addresses: [&str; 2]) -> Endpoint {
+    let mut endpoint = Endpoint::new("shop", app);
+    endpoint.labels = Labels::default().with("app", app);
+    endpoint.node = Some(name("here"));
+    endpoint.addresses = addresses.map(address).into_iter().collect();
+    endpoint
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn app(app: &str) -> PodSelector {
+    let pods = Selector::new([Requirement::is_in("app", [app])]);
+    PodSelector { namespaces: NamespaceScope::Named(name("shop")), pods }
+}
+
+fn rule(peers: Vec<Peer>, ports: &[(u16, u16)]) -> Rule {
+    let ports = ports.iter().map(|(first, last)| {
+        PortMatch::Range(Protocol::Tcp, PortRange::new(*first, *last).expect("not empty"))
+    });
+    Rule {
+        name: None,
+        action: Action::Accept,
+        peers: Peers::AnyOf(peers),
+        ports: Ports::AnyOf(ports.collect()),
+    }
+}
+
+fn policy(text: &str, ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>) -> Policy {
+    let key =
+        PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("shop"), name: name(text) };
+    let (tier, subject) = (Tier::NetworkPolicy, Subject::Pods(app(text)));
+    Policy { key, tier, priority: 0, subject, ingress, egress }
+}
+
+/// A database that the api may use, a network may watch, and that may send nothing; an api that
+/// may send to the database.
+fn shop() -> Program {
+    let outside = Block::new(
+        "192.0.2.0/24".parse().expect("a block"),
+        ["192.0.2.128/25".parse().expect("a block")],
+    );
+    let objects = Objects {
+        endpoints: vec![
+            endpoint("db", ["10.0.0.1", "fd00::1"]),
+            endpoint("api", ["10.0.0.2", "fd00::2"]),
+            endpoint("web", ["10.0.0.3", "fd00::3"]),
+        ],
+        nodes: vec![Node {
+            name: name("here"),
+            labels: Labels::default(),
+            addresses: vec![address("10.0.0.254")],
+        }],
+        policies: vec![
+            policy(
+                "db",
+                Some(vec![
+                    rule(vec![Peer::Pods(app("api"))], &[(5432, 5432)]),
+                    rule(vec![Peer::Block(outside)], &[(9000, 9002), (30_000, 32_767)]),
+                ]),
+                Some(Vec::new()),
+            ),
+            policy("api", None, Some(vec![rule(vec![Peer::Pods(app("db"))], &[(5432, 5432)])])),
+        ],
+        ..Objects::default()
+    };
+    let cluster = Cluster::from_objects(Readings::default(), objects);
+    compile(&cluster, Scope::Node(name("here")))
+}
+
+/// The names are hashes over what a class asks, so they are replaced by their order here.
+fn anonymous(text: &str) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let word = rest.get(..13).filter(|word| {
+            word.starts_with('-') && word[1..].chars().all(|c| c.is_ascii_hexdigit())
+        });
+        if let Some(word) = word {
+            let at = seen.iter().position(|known| known == word).unwrap_or_else(|| {
+                seen.push(word.to_owned());
+                seen.len() - 1
+            });
+            result.push_str(&format!("-{at}"));
+            rest = &rest[word.len()..];
+        } else {
+            result.push(character);
+            rest = &rest[character.len_utf8()..];
+        }
+    }
+    result
+}
+
+#[test]
+fn an_operator_can_read_it() {
+    let ruleset = render(&shop(), &Options::default());
+    let text = anonymous(&ruleset.to_string());
+    let v4 = text.split("\ntable ip6").next().expect("the first table");
+    let expected = include_str!("shop.nft");
+    assert!(v4 == expected, "{v4}");
+}
+
+fn syn(source: &str, destination: &str, port: u16) -> Packet {
+    Packet {
+        source: address(source),
+        destination: address(destination),
+        transport: Transport::Port(6, port),
+        established: false,
+    }
+}
+
+#[test]
+fn both_ends_are_asked() {
+    let ruleset = render(&shop(), &Options::default());
+    let passes = |packet| ruleset.passes(Hook::Forward, &packet).expect("nothing foreign");
+    for (source, destination, port, expected) in [
+        ("10.0.0.2", "10.0.0.1", 5432, true),
+        ("10.0.0.3", "10.0.0.1", 5432, false),
+        ("10.0.0.2", "10.0.0.3", 5432, false),
+        ("10.0.0.1", "10.0.0.3", 80, false),
+        ("10.0.0.1", "10.0.0.1", 22, true),
+        ("192.0.2.1", "10.0.0.1", 32_767, true),
+        ("192.0.2.1", "10.0.0.1", 32_768, false),
+        ("192.0.2.128", "10.0.0.1", 30_000, false),
+        ("10.0.0.254", "10.0.0.1", 22, true),
+        ("fd00::2", "fd00::1", 5432, true),
+        ("fd00::3", "fd00::1", 5432, false),
+    ] {
+        assert_eq!(passes(syn(source, destination, port)), expected, "{source} {destination}");
+    }
+    // What is under way goes on, whatever the rules say now.
+    let known = Packet { established: true, ..syn("10.0.0.3", "10.0.0.1", 22) };
+    assert!(passes(known));
+}
+
+#[test]
+fn the_host_is_policed_on_its_own_hooks() {
+    let ruleset = render(&shop(), &Options::default());
+    let passes = |hook, packet| ruleset.passes(hook, &packet).expect("nothing foreign");
+    // NP-NODE-1: from the own node everything, to it what the rules allow.
+    assert!(passes(Hook::Output, syn("10.0.0.254", "10.0.0.1", 22)));
+    assert!(!passes(Hook::Input, syn("10.0.0.2", "10.0.0.254", 5432)));
+    assert!(passes(Hook::Input, syn("10.0.0.3", "10.0.0.254", 5432)));
+}
+
+/// NP-PROTO-1, on every hook and in both directions.
+#[test]
+fn neighbour_discovery_is_never_denied() {
+    let ruleset = render(&shop(), &Options::default());
+    for hook in Hook::ALL {
+        for kind in 0..=255 {
+            let [db, api] = ["fd00::1", "fd00::2"].map(address);
+            let transport = Transport::Icmp(58, kind);
+            let from = Packet { source: db, destination: api, transport, established: false };
+            let to = Packet { source: api, destination: db, ..from };
+            let discovery = matches!(kind, 130..=136 | 143);
+            let judged = |packet| !ruleset.passes(hook, &packet).expect("nothing foreign");
+            assert_eq!(judged(from) || judged(to), !discovery, "{hook:?} type {kind}");
+        }
+    }
+}
+
+#[test]
+fn options_name_tables_and_report_denials() {
+    let table = Name::new("mine").expect("a name");
+    let ruleset = render(&shop(), &Options { table: table.clone(), log_group: Some(7) });
+    assert_eq!(ruleset.name, table);
+    let text = ruleset.to_string();
+    assert!(text.starts_with("table ip mine {"));
+    for direction in ["egress", "ingress"] {
+        let rule = format!("counter log prefix \"mine {direction} denied \" group 7 drop");
+        assert_eq!(text.matches(&rule).count(), 2, "{direction}");
+    }
+}
+
+/// Names are made from what is in the objects, so the same policies give the same names anywhere.
+#[test]
+fn rendering_is_deterministic() {
+    assert_eq!(render(&shop(), &Options::default()), render(&shop(), &Options::default()));
+}
+
+#[test]
+fn a_changed_table_is_not_vouched_for() {
+    let mut ruleset = render(&shop(), &Options::default());
+    let table = ruleset.tables.get_mut(&Family::V4).expect("there");
+    let forward = table
+        .chains
+        .values_mut()
+        .find(|chain| chain.base.is_some_and(|base| base.hook == Hook::Forward));
+    let foreign = Statement::Foreign("notrack".to_owned());
+    forward.expect("there").rules.insert(0, [foreign].into());
+    let answer = ruleset.passes(Hook::Forward, &syn("10.0.0.3", "10.0.0.2", 80));
+    assert_eq!(answer, Err(Undecided::Foreign("notrack".to_owned())));
+}
