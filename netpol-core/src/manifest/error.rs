@@ -136,8 +136,3 @@ impl fmt::Display for Lines<'_> {
         Ok(())
     }
 }
-
-/// A name that is shown as what it was not understood: the text of an unknown peer or port entry.
-pub(super) fn described(what: impl fmt::Display) -> Name {
-    what.to_string().into()
-}

@@ -3,6 +3,7 @@ use std::fmt;
 use super::error::{Concern, Reason};
 use super::log::{Fault, Log, Otherwise};
 use super::value::Value;
+use crate::model::Name;
 
 /// A place in an object: its value, its path, and where to report what is wrong with it.
 #[derive(Clone, Copy)]
@@ -241,9 +242,13 @@ impl<'v, 'p> Field<'v, 'p> {
         self.log
     }
 
-    /// The place in the API server's spelling.
-    pub(super) fn path(&self) -> impl fmt::Display {
-        self.path
+    /// What stands here, for showing that it was not understood: the place and its fields.
+    pub(super) fn described(&self) -> Name {
+        let fields: Vec<&str> = self.unknown(&[]).collect();
+        match fields[..] {
+            [] => self.path.to_string().into(),
+            _ => format!("{}: {}", self.path, fields.join(", ")).into(),
+        }
     }
 
     fn report(&self, reason: Reason, message: String, otherwise: Otherwise) {

@@ -1,7 +1,7 @@
 //! NetworkPolicy, `networking.k8s.io/v1`.
 
 use super::address;
-use super::error::{Concern, Reason, described};
+use super::error::{Concern, Reason};
 use super::field::Field;
 use super::metadata::{self, Expected, Scope};
 use super::names;
@@ -90,7 +90,7 @@ fn rules(list: &Field<'_, '_>, peers: &str, namespace: &Name) -> Vec<Rule> {
         None => vec![Rule {
             name: None,
             action: Action::Accept,
-            peers: Peers::AnyOf(vec![Peer::Unknown(described(list.path()))]),
+            peers: Peers::AnyOf(vec![Peer::Unknown(list.described())]),
             ports: Ports::All,
         }],
     }
@@ -99,18 +99,17 @@ fn rules(list: &Field<'_, '_>, peers: &str, namespace: &Name) -> Vec<Rule> {
 /// Reads a rule; absent, null and empty lists are everyone and everything (NP-PEER-1, NP-PORT-1).
 fn rule(rule: &Field<'_, '_>, peers: &str, namespace: &Name) -> Rule {
     let readable = rule.is_object(&[peers, "ports"]);
-    let unreadable = || Peers::AnyOf(vec![Peer::Unknown(described(rule.path()))]);
+    let unreadable = || Peers::AnyOf(vec![Peer::Unknown(rule.described())]);
     let ports = rule.child("ports");
     let ports = match ports.items() {
-        None => Ports::AnyOf(vec![PortMatch::Unknown(described("ports"))]),
+        None => Ports::AnyOf(vec![PortMatch::Unknown(ports.described())]),
         Some(items) if items.len() == 0 => Ports::All,
         Some(items) => Ports::AnyOf(items.map(|item| port(&item)).collect()),
     };
     let list = rule.child(peers);
     let peers = match list.items() {
         Some(items) if items.len() == 0 && readable => {
-            if list.value == &Value::Null && rule.unknown(&["from", "to", "ports"]).next().is_some()
-            {
+            if list.is_null() && rule.unknown(&["from", "to", "ports"]).next().is_some() {
                 let message = "without peers the rule is for everyone, which the unknown field may not have meant";
                 rule.note(Concern::Notice, message);
             }
@@ -124,7 +123,7 @@ fn rule(rule: &Field<'_, '_>, peers: &str, namespace: &Name) -> Rule {
 
 /// Reads an entry of `ports` (NP-PORT-3…6, NP-V-17…21).
 fn port(entry: &Field<'_, '_>) -> PortMatch {
-    let unknown = || PortMatch::Unknown(described(entry.path()));
+    let unknown = || PortMatch::Unknown(entry.described());
     let before = entry.log().faults();
     if !entry.is_object(&PORT) || entry.is_extended(&PORT) {
         return unknown();
@@ -193,7 +192,7 @@ const PEER: [&str; 3] = ["podSelector", "namespaceSelector", "ipBlock"];
 
 /// Reads an entry of `from` or `to` (NP-PEER-3…8, NP-V-10…16).
 fn peer(peer: &Field<'_, '_>, namespace: &Name) -> Peer {
-    let unknown = || Peer::Unknown(described(peer.path()));
+    let unknown = || Peer::Unknown(peer.described());
     if !peer.is_object(&PEER) {
         return unknown();
     }

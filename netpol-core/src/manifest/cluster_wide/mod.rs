@@ -5,7 +5,7 @@ mod peer;
 mod port;
 
 use super::Channel;
-use super::error::{Concern, Reason, described};
+use super::error::{Concern, Reason};
 use super::field::Field;
 use super::metadata::{self, Expected, Scope};
 use super::names;
@@ -200,12 +200,12 @@ fn rule(rule: &Field<'_, '_>, direction: Direction, dialect: &Dialect, channel: 
     let action = action(rule, dialect);
     let peers = required(rule, list)
         .and_then(|list| peer::read(&list, direction, dialect, channel))
-        .unwrap_or_else(|| vec![Peer::Unknown(described(rule.child(list).path()))]);
+        .unwrap_or_else(|| vec![Peer::Unknown(rule.child(list).described())]);
     let ports = match rule.get(dialect.ports) {
         None => Ports::All,
         Some(list) => Ports::AnyOf(
             port::read(&list, dialect)
-                .unwrap_or_else(|| vec![PortMatch::Unknown(described(list.path()))]),
+                .unwrap_or_else(|| vec![PortMatch::Unknown(list.described())]),
         ),
     };
     if refuses_named_ports(dialect, channel) && has_unnamed_peers(&peers) && has_names(&ports) {
@@ -221,7 +221,7 @@ fn rule(rule: &Field<'_, '_>, direction: Direction, dialect: &Dialect, channel: 
 
 /// Something instead of a rule: it denies, whatever it was (C-FAIL-3).
 fn deny_everything(field: &Field<'_, '_>) -> Rule {
-    let peers = Peers::AnyOf(vec![Peer::Unknown(described(field.path()))]);
+    let peers = Peers::AnyOf(vec![Peer::Unknown(field.described())]);
     Rule { name: None, action: Action::Deny, peers, ports: Ports::All }
 }
 

@@ -1,5 +1,5 @@
 use super::{Dialect, at_most, namespaces, not_empty, pods, unique};
-use crate::manifest::error::{Reason, described};
+use crate::manifest::error::Reason;
 use crate::manifest::field::Field;
 use crate::manifest::selector::{self, Checked};
 use crate::manifest::{Channel, address, names};
@@ -26,7 +26,8 @@ pub(super) fn read(
     for item in items {
         let before = item.log().faults();
         if peer(&item, known, dialect, &mut peers).is_none() {
-            peers.push(unknown(&item));
+            // It spoils its rule (C-FAIL-1).
+            peers.push(Peer::Unknown(item.described()));
         }
         let experimental = ["nodes", "domainNames"].into_iter().find(|key| item.get(key).is_some());
         if let Some(key) = experimental
@@ -41,15 +42,6 @@ pub(super) fn read(
         }
     }
     Some(peers)
-}
-
-/// A peer that spoils its rule (C-FAIL-1), told by its fields.
-fn unknown(item: &Field<'_, '_>) -> Peer {
-    let fields: Vec<&str> = item.unknown(&[]).collect();
-    match fields.is_empty() {
-        true => Peer::Unknown(described(item.path())),
-        false => Peer::Unknown(described(fields.join(", "))),
-    }
 }
 
 /// Reads one entry, which may stand for several peers; nothing with a fault or note if it is not understood.
@@ -85,7 +77,7 @@ fn listed(
             unique(&item, text, &mut seen);
             read(&item, text)
         });
-        into.push(peer.unwrap_or_else(|| Peer::Unknown(described(item.path()))));
+        into.push(peer.unwrap_or_else(|| Peer::Unknown(item.described())));
     }
     Some(())
 }

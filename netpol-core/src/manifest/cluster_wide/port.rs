@@ -1,5 +1,5 @@
 use super::{Dialect, at_most, matches_nothing, not_empty, required};
-use crate::manifest::error::{Reason, described};
+use crate::manifest::error::Reason;
 use crate::manifest::field::Field;
 use crate::model::{PolicyKind, PortMatch, PortRange, Protocol};
 
@@ -16,11 +16,7 @@ pub(super) fn read(list: &Field<'_, '_>, dialect: &Dialect) -> Option<Vec<PortMa
             _ => port(&item, &mut ports),
         };
         if understood.is_none() {
-            let fields: Vec<&str> = item.unknown(&[]).collect();
-            ports.push(PortMatch::Unknown(match fields.is_empty() {
-                true => described(item.path()),
-                false => described(fields.join(", ")),
-            }));
+            ports.push(PortMatch::Unknown(item.described()));
         }
     }
     Some(ports)
