@@ -29,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! Needs Linux 5.2 or later with nf_tables and conntrack, and `CAP_NET_ADMIN` in the user
+//! Needs Linux with nf_tables and conntrack, and `CAP_NET_ADMIN` in the user
 //! namespace that owns the network namespace.
 #![forbid(unsafe_code)]
 

@@ -230,6 +230,30 @@ fn refusals_name_the_object() {
     });
 }
 
+/// More errors than the receive buffer holds: some are lost, but not that there were some.
+#[test]
+fn a_flood_of_errors_is_survived() {
+    in_namespace("a_flood_of_errors_is_survived", || {
+        let mut kernel = open();
+        kernel.apply(ruleset()).expect("written");
+        let missing: Rule = [Statement::Verdict(Verdict::Jump(name("missing")))].into();
+        let mut broken = ruleset();
+        let table = broken.tables.get_mut(&Family::V4).expect("there");
+        table.chains.insert(name("flood"), chain(std::iter::repeat_n(missing, 30_000)));
+        match kernel.apply(broken) {
+            Err(Error::Refused(refusal)) => {
+                assert!(refusal.others > 100, "{refusal}");
+                assert!(refusal.to_string().starts_with("a rule of chain `flood` of table ip "));
+            }
+            // The send buffer of an unprivileged caller may be too small for so many rules.
+            Err(Error::TooLarge { needed, allowed }) => assert!(allowed < needed),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(kernel.read().expect("read"), Some(ruleset()));
+        kernel.apply(ruleset()).expect("compared");
+    });
+}
+
 /// A transaction larger than a default send buffer by far, with element lists that need splitting.
 #[test]
 fn large_sets() {
