@@ -111,7 +111,8 @@ impl Trace<'_> {
     /// CH-BASELINE-DIR
     fn keeps_baseline_out(&self) -> bool {
         let any = self.program.options().baseline_skip == crate::model::BaselineSkip::AnySelected;
-        let network = |it: &Policy| it.tier == Tier::NetworkPolicy;
+        let says = |it: &Policy| it.ingress.is_some() || it.egress.is_some();
+        let network = |it: &Policy| it.tier == Tier::NetworkPolicy && says(it);
         any && self.profile.policies().any(network)
     }
 

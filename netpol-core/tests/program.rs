@@ -1,0 +1,145 @@
+//! The table of verdicts derived by hand, asked of compiled programs: of the whole cluster, and of each node of it.
+
+mod cases;
+
+use cases::{Case, cases};
+use netpol_core::Cluster;
+use netpol_core::compile::compile;
+use netpol_core::model::{Action, Direction, HostNetworkSubjects, Objects, Options};
+use netpol_core::program::{
+    Decision, Explanation, Judgement as Explained, Outcome, Program, Reason, Scope, Verdict,
+};
+use netpol_core::reference::Judgement;
+
+fn program(case: &Case, scope: Scope) -> Program {
+    compile(&Cluster::from_objects(case.options, case.objects.clone()), scope)
+}
+
+fn judgement(verdict: Option<Verdict>) -> Judgement {
+    match verdict {
+        None => Judgement::NotJudged,
+        Some(Verdict::Allow) => Judgement::Allow,
+        Some(Verdict::Deny) => Judgement::Deny,
+    }
+}
+
+fn judgements(decision: Decision) -> (Judgement, Judgement) {
+    (judgement(decision.egress), judgement(decision.ingress))
+}
+
+/// Fails with all that is wrong at once.
+fn check(cases: &[Case], wrong_with: impl Fn(&Case) -> Option<String>) {
+    let failures = cases.iter().filter_map(|case| {
+        let Case { cites, asks, options, objects, .. } = case;
+        let wrong = wrong_with(case)?;
+        Some(format!("{cites}: {asks}: {wrong}\n{options:?}\n{:?}", objects.policies))
+    });
+    let failures: Vec<String> = failures.collect();
+    assert!(failures.is_empty(), "{} wrong:\n{}", failures.len(), failures.join("\n\n"));
+}
+
+#[test]
+fn the_program_gives_the_verdicts_of_the_table() {
+    check(&cases(), |case| {
+        let got = judgements(program(case, Scope::Cluster).decide(&case.flow));
+        let expected = (case.egress, case.ingress);
+        (got != expected).then(|| format!("{got:?}, not {expected:?}"))
+    });
+}
+
+#[test]
+fn explanations_agree_with_the_verdicts_of_the_table() {
+    check(&cases(), |case| {
+        let explanation = program(case, Scope::Cluster).explain(&case.flow);
+        let (got, expected) = (judgements(explanation.decision()), (case.egress, case.ingress));
+        if got != expected {
+            return Some(format!("{got:?}, not {expected:?}"));
+        }
+        let inconsistent = |judged: &&Explained| !is_consistent(judged);
+        if let Some(judged) = explanation.judgements().find(inconsistent) {
+            return Some(format!("{judged:#?}"));
+        }
+        let nothing_judged = explanation.egress.is_none() && explanation.ingress.is_none();
+        (explanation.is_self_traffic && !nothing_judged)
+            .then(|| "traffic to itself is judged".to_owned())
+    });
+}
+
+/// The reason stands for the verdict, and is what the steps lead to: they miss or pass until one decides.
+fn is_consistent(judged: &Explained) -> bool {
+    let decisive = judged.steps.iter().filter_map(|step| match &step.outcome {
+        Outcome::Decides(rule, action) => Some((step.tier, &step.policy, rule, *action)),
+        _ => None,
+    });
+    let decisive: Vec<_> = decisive.collect();
+    let by_rule = match &judged.reason {
+        Reason::Rule { tier, policy, rule, action, failed_closed } => {
+            decisive == [(*tier, policy, rule, *action)]
+                && *action != Action::Pass
+                && (!failed_closed || *action == Action::Deny)
+        }
+        _ => decisive.is_empty(),
+    };
+    let after = judged.steps.iter().skip_while(|it| !matches!(it.outcome, Outcome::Decides(..)));
+    let nothing_after = after.skip(1).all(|it| it.outcome == Outcome::NotReached);
+    let in_order = judged.steps.is_sorted_by_key(|step| step.tier);
+    let stands_for = judged.reason.verdict().is_none_or(|verdict| verdict == judged.verdict);
+    by_rule && nothing_after && in_order && stands_for
+}
+
+/// A program of one node judges its own endpoints as the program of the cluster does, and no others.
+#[test]
+fn programs_of_nodes_judge_their_own_endpoints() {
+    let mut judged_sides = 0;
+    let cases = cases();
+    for case in &cases {
+        let whole = program(case, Scope::Cluster).explain(&case.flow);
+        for node in &case.objects.nodes {
+            let part = program(case, Scope::Node(node.name.clone()));
+            let (decision, explanation) = (part.decide(&case.flow), part.explain(&case.flow));
+            assert_eq!(explanation.decision(), decision, "{}: {}", case.cites, case.asks);
+            for direction in [Direction::Egress, Direction::Ingress] {
+                let of_node = is_on(&case.objects, &case.options, &whole, direction, &node.name);
+                let expected = side(&whole, direction).filter(|_| of_node);
+                judged_sides += usize::from(expected.is_some());
+                assert_eq!(
+                    side(&explanation, direction).map(|it| (it.verdict, &it.reason)),
+                    expected.map(|it| (it.verdict, &it.reason)),
+                    "{}: {} on {}",
+                    case.cites,
+                    case.asks,
+                    node.name
+                );
+            }
+        }
+    }
+    assert!(judged_sides > cases.len() / 2, "{judged_sides} of {} cases", cases.len());
+}
+
+fn side(explanation: &Explanation, direction: Direction) -> Option<&Explained> {
+    match direction {
+        Direction::Egress => explanation.egress.as_ref(),
+        Direction::Ingress => explanation.ingress.as_ref(),
+    }
+}
+
+/// Whether the judged subject lives on this node, or is it.
+fn is_on(
+    objects: &Objects,
+    options: &Options,
+    explanation: &Explanation,
+    direction: Direction,
+    node: &str,
+) -> bool {
+    let Some(judged) = side(explanation, direction) else { return false };
+    let (namespace, name) = &judged.subject;
+    if namespace.is_empty() {
+        assert_eq!(options.host_network_subjects, HostNetworkSubjects::Policed);
+        return &**name == node;
+    }
+    let mut named = objects
+        .endpoints
+        .iter()
+        .filter(|it| it.is_ordinary() && (&it.namespace, &it.name) == (namespace, name));
+    named.any(|it| it.node.as_deref() == Some(node))
+}
