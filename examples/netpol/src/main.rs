@@ -1,2 +1,55 @@
-//! In preparation.
-fn main() {}
+//! `netpol`: check, explain, test and enforce Kubernetes network policies on one host.
+
+#![forbid(unsafe_code)]
+
+mod commands;
+mod exit;
+mod expectation;
+mod input;
+mod notes;
+mod output;
+mod peer;
+mod reading;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::{Exit, Failure};
+
+/// Check, explain, test and enforce Kubernetes network policies
+///
+/// There is no access to a cluster: `kubectl get ns,nodes,pods,netpol -A -o yaml | netpol ... -f -`.
+#[derive(Parser, Debug)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Test(commands::test::TestArgs),
+    Validate(commands::validate::ValidateArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) if failure.is_broken_pipe() => Exit::Success.into(),
+        Err(failure) => {
+            notes::error(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Exit, Failure> {
+    let mut out = anstream::stdout().lock();
+    match &cli.command {
+        Command::Test(args) => commands::test::run(args, &mut out),
+        Command::Validate(args) => commands::validate::run(args, &mut out),
+    }
+}

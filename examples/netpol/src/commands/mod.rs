@@ -1,0 +1,4 @@
+//! The subcommands.
+
+pub(crate) mod test;
+pub(crate) mod validate;
