@@ -1,6 +1,6 @@
 //! The one thing that changes: the objects as they are now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -33,11 +33,32 @@ use crate::model::{
 pub struct Cluster {
     pub(crate) options: Options,
     pub(crate) namespaces: BTreeMap<Name, Labels>,
-    pub(crate) endpoints: BTreeMap<EndpointKey, Endpoint>,
-    pub(crate) nodes: BTreeMap<Name, Node>,
+    pub(crate) endpoints: BTreeMap<EndpointKey, Arc<Endpoint>>,
+    pub(crate) nodes: BTreeMap<Name, Arc<Node>>,
     pub(crate) policies: BTreeMap<PolicyKey, Arc<Policy>>,
     /// What domain names stand for, each with the time at which that expires.
     pub(crate) domains: BTreeMap<(Name, IpAddr), Option<u64>>,
+    changes: Changes,
+}
+
+/// Which objects have changed: what a [`Compiler`](crate::compile::Compiler) has to look at again.
+///
+/// It names objects and does not say what became of them, so that noting one twice, or one that has not changed, does
+/// no harm.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub(crate) namespaces: BTreeSet<Name>,
+    pub(crate) endpoints: BTreeSet<EndpointKey>,
+    pub(crate) nodes: BTreeSet<Name>,
+    pub(crate) policies: BTreeSet<PolicyKey>,
+    pub(crate) domains: BTreeSet<(Name, IpAddr)>,
+}
+
+impl Changes {
+    /// Whether nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Namespace, name and uid: a pod and the one that takes its name after it are two endpoints.
@@ -62,6 +83,22 @@ impl Cluster {
         cluster
     }
 
+    /// What has changed since this was last asked, or since the beginning.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Every object there is: the changes that lead from nothing to here.
+    pub fn all_as_changes(&self) -> Changes {
+        Changes {
+            namespaces: self.namespaces.keys().cloned().collect(),
+            endpoints: self.endpoints.keys().cloned().collect(),
+            nodes: self.nodes.keys().cloned().collect(),
+            policies: self.policies.keys().cloned().collect(),
+            domains: self.domains.keys().cloned().collect(),
+        }
+    }
+
     /// The readings of the APIs' open points.
     pub fn options(&self) -> &Options {
         &self.options
@@ -69,43 +106,56 @@ impl Cluster {
 
     /// Adds a namespace or replaces its labels.
     pub fn upsert_namespace(&mut self, namespace: Namespace) {
+        self.changes.namespaces.insert(namespace.name.clone());
         self.namespaces.insert(namespace.name, namespace.labels);
     }
 
     /// Removes a namespace; what lives in it stays until it is removed itself.
     pub fn remove_namespace(&mut self, name: &str) {
-        self.namespaces.remove(name);
+        if let Some((name, _)) = self.namespaces.remove_entry(name) {
+            self.changes.namespaces.insert(name);
+        }
     }
 
     /// Adds an endpoint or replaces the one of the same namespace, name and uid.
     pub fn upsert_endpoint(&mut self, endpoint: Endpoint) {
         let key = (endpoint.namespace.clone(), endpoint.name.clone(), endpoint.uid.clone());
-        self.endpoints.insert(key, endpoint);
+        self.changes.endpoints.insert(key.clone());
+        self.endpoints.insert(key, Arc::new(endpoint));
     }
 
     /// Removes the endpoint of this namespace, name and uid; another one of the same name stays.
     pub fn remove_endpoint(&mut self, namespace: &str, name: &str, uid: &str) {
-        self.endpoints.remove(&(namespace.into(), name.into(), uid.into()));
+        let key = (namespace.into(), name.into(), uid.into());
+        if self.endpoints.remove(&key).is_some() {
+            self.changes.endpoints.insert(key);
+        }
     }
 
     /// Adds a node or replaces the one of the same name.
     pub fn upsert_node(&mut self, node: Node) {
-        self.nodes.insert(node.name.clone(), node);
+        self.changes.nodes.insert(node.name.clone());
+        self.nodes.insert(node.name.clone(), Arc::new(node));
     }
 
     /// Removes a node.
     pub fn remove_node(&mut self, name: &str) {
-        self.nodes.remove(name);
+        if let Some((name, _)) = self.nodes.remove_entry(name) {
+            self.changes.nodes.insert(name);
+        }
     }
 
     /// Adds a policy or replaces the one of the same key.
     pub fn upsert_policy(&mut self, policy: Policy) {
+        self.changes.policies.insert(policy.key.clone());
         self.policies.insert(policy.key.clone(), Arc::new(policy));
     }
 
     /// Removes a policy.
     pub fn remove_policy(&mut self, key: &PolicyKey) {
-        self.policies.remove(key);
+        if self.policies.remove(key).is_some() {
+            self.changes.policies.insert(key.clone());
+        }
     }
 
     /// Notes that a domain name stands for an address, until `expires` if that is given.
@@ -113,7 +163,9 @@ impl Cluster {
     /// Times are seconds on a clock of the caller's choice, the one of [`expire_domains`](Self::expire_domains). Of
     /// several observations the one that lasts longest counts.
     pub fn observe_domain(&mut self, domain: &DomainName, expires: Option<u64>) {
-        let entry = self.domains.entry((domain.name().into(), domain.address)).or_insert(expires);
+        let key = (Name::from(domain.name()), domain.address);
+        self.changes.domains.insert(key.clone());
+        let entry = self.domains.entry(key).or_insert(expires);
         *entry = match (*entry, expires) {
             (Some(a), Some(b)) => Some(a.max(b)),
             _ => None,
@@ -122,7 +174,14 @@ impl Cluster {
 
     /// Forgets the observations that expire at `now` or before.
     pub fn expire_domains(&mut self, now: u64) {
-        self.domains.retain(|_, expires| expires.is_none_or(|at| at > now));
+        let changes = &mut self.changes.domains;
+        self.domains.retain(|key, expires| {
+            let lasts = expires.is_none_or(|at| at > now);
+            if !lasts {
+                changes.insert(key.clone());
+            }
+            lasts
+        });
     }
 
     /// The policies in the order of their keys.
@@ -132,12 +191,12 @@ impl Cluster {
 
     /// The endpoints in the order of namespace and name.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.endpoints.values()
+        self.endpoints.values().map(|endpoint| &**endpoint)
     }
 
     /// The nodes in the order of their names.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
+        self.nodes.values().map(|node| &**node)
     }
 
     /// The labels of a namespace. One that is not listed has its name label only (SEL-9).

@@ -1,187 +1,191 @@
-use std::fmt::{self, Write};
-
-use ahash::{HashMap, HashMapExt, HashSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::model::Action;
-use crate::program::{Atom, Class, ClassId, IdentityId, OwnNode, Segment, Stack, Terms, Verdict};
+use crate::program::{AtomId, Class, ClassId, IdentityId, OwnNode, Scope, SortedSet, Stack};
 
-use super::identity::Identities;
+use super::Compiler;
 
-/// Stacks by content: what asks the same of the other end is one class.
+/// For each atom the identities that it holds for, and the classes that ask for it.
 #[derive(Debug, Default)]
-pub(super) struct Classes {
-    ids: HashMap<Stack, ClassId>,
-    stacks: Vec<Stack>,
+pub(super) struct AtomUsers(Vec<Users>);
+
+#[derive(Debug, Default)]
+struct Users {
+    identities: SortedSet<IdentityId>,
+    classes: SortedSet<ClassId>,
 }
 
-impl Classes {
-    pub(super) fn intern(&mut self, stack: Stack) -> ClassId {
-        if let Some(id) = self.ids.get(&stack) {
-            return *id;
+impl AtomUsers {
+    fn of(&mut self, AtomId(id): AtomId) -> &mut Users {
+        let at = id as usize;
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, Users::default);
         }
-        #[expect(clippy::cast_possible_truncation, reason = "memory ends before 2^32 classes")]
-        let id = ClassId(self.stacks.len() as u32);
-        self.stacks.push(stack.clone());
-        self.ids.insert(stack, id);
-        id
+        #[expect(clippy::indexing_slicing, reason = "resized just above")]
+        &mut self.0[at]
     }
 
-    /// Finds out whom each stack allows.
-    pub(super) fn evaluate(self, atoms: &[Atom], identities: &Identities) -> Vec<Class> {
-        let keys = AtomKeys::new(atoms);
-        let mut taken = HashSet::default();
-        let evaluated = self.stacks.into_iter().map(|stack| {
-            let mut key = keys.of_stack(&stack);
-            // Two different stacks of one key: as unlikely as it gets, and still not to be mistaken for one.
-            while !taken.insert(key) {
-                key = key.wrapping_add(1);
-            }
-            evaluate(stack, key, identities)
-        });
-        evaluated.collect()
+    fn identities(&self, AtomId(id): AtomId) -> impl Iterator<Item = IdentityId> {
+        self.0.get(id as usize).into_iter().flat_map(|users| users.identities.iter())
+    }
+
+    /// The classes that ask for any of these atoms.
+    fn classes(&self, atoms: &[AtomId]) -> BTreeSet<ClassId> {
+        let users = atoms.iter().filter_map(|AtomId(id)| self.0.get(*id as usize));
+        users.flat_map(|users| users.classes.iter()).collect()
     }
 }
 
-fn evaluate(stack: Stack, key: u128, identities: &Identities) -> Class {
-    let admin = FirstMatch::new(&stack.admin, identities);
-    let baseline = FirstMatch::new(&stack.baseline, identities);
-    let network: HashSet<IdentityId> = match &stack.network {
-        Some(Terms::AnyOf(atoms)) => {
-            atoms.iter().flat_map(|it| identities.with(*it)).copied().collect()
+impl Compiler {
+    /// Finds out whom each class allows, and frees what nobody uses any more.
+    pub(super) fn settle_classes(&mut self) {
+        let identities = self.identities.settle();
+        let stacks = self.stacks.settle();
+        for id in identities.dying {
+            self.forget_identity(IdentityId(id));
         }
-        _ => HashSet::default(),
-    };
-    let verdict = |identity: Option<IdentityId>| {
-        match admin.action(identity) {
-            Some(Action::Accept) => return Verdict::Allow,
-            Some(Action::Deny) => return Verdict::Deny,
-            Some(Action::Pass) | None => {}
-        }
-        match &stack.network {
-            Some(Terms::Everyone) => Verdict::Allow,
-            Some(Terms::AnyOf(_)) if identity.is_some_and(|it| network.contains(&it)) => {
-                Verdict::Allow
+        for id in stacks.dying {
+            let Some(stack) = self.stacks.get(id).cloned() else { continue };
+            for atom in stack.atoms() {
+                self.users.of(atom).classes.remove(ClassId(id));
             }
-            Some(Terms::AnyOf(_)) => Verdict::Deny,
-            None if baseline.action(identity) == Some(Action::Deny) => Verdict::Deny,
-            None => Verdict::Allow,
+            self.program.edit().classes.clear(id);
         }
-    };
-    let default = verdict(None);
-    let mentioned = admin.actions.keys().chain(&network).chain(baseline.actions.keys());
-    let mut exceptions: Vec<IdentityId> =
-        mentioned.copied().filter(|it| verdict(Some(*it)) != default).collect();
-    exceptions.sort_unstable();
-    exceptions.dedup();
-    let own_node = match (stack.own_node, admin.everyone) {
-        (false, _) => OwnNode::Never,
-        (true, Some(Action::Accept | Action::Deny)) => OwnNode::Only(admin.doing(Action::Pass)),
-        (true, Some(Action::Pass) | None) => OwnNode::AllBut(admin.doing(Action::Deny)),
-    };
-    Class { key, default, exceptions, own_node, stack }
-}
+        for id in &identities.born {
+            let Some(atoms) = self.identities.get(*id).cloned() else { continue };
+            for atom in atoms.iter() {
+                self.users.of(*atom).identities.insert(IdentityId(*id));
+            }
+        }
+        let before: bool = self.program.edit().classes.iter().next().is_some();
+        for id in &stacks.born {
+            let Some(stack) = self.stacks.get(*id).cloned() else { continue };
+            for atom in stack.atoms() {
+                self.users.of(atom).classes.insert(ClassId(*id));
+            }
+            let class = self.evaluate(stack);
+            self.program.edit().classes.set(*id, class);
+        }
+        // Classes that were there before have yet to hear of the new identities.
+        for id in identities.born.into_iter().filter(|_| before) {
+            self.introduce_identity(IdentityId(id));
+        }
+        self.identities.sweep();
+        self.stacks.sweep();
+        self.atoms.sweep();
+    }
 
-/// The first segment of an ordered tier that matches an identity.
-struct FirstMatch {
-    actions: HashMap<IdentityId, Action>,
-    everyone: Option<Action>,
-}
+    fn forget_identity(&mut self, id: IdentityId) {
+        let Some(atoms) = self.identities.get(id.0).cloned() else { return };
+        let classes = self.users.classes(&atoms);
+        for atom in atoms.iter() {
+            self.users.of(*atom).identities.remove(id);
+        }
+        let inner = self.program.edit();
+        for ClassId(class) in classes {
+            if !inner.classes.get(class).is_some_and(|it| it.mentions(id)) {
+                continue;
+            }
+            if let Some(class) = inner.classes.get_mut(class) {
+                class.exceptions.remove(id);
+                class.own_node.set(id, false);
+            }
+        }
+        inner.identities.clear(id.0);
+    }
 
-impl FirstMatch {
-    fn new(segments: &[Segment], identities: &Identities) -> Self {
-        let mut first = Self { actions: HashMap::new(), everyone: None };
-        for segment in segments {
-            match &segment.terms {
-                Terms::Everyone => first.everyone = Some(segment.action),
-                Terms::AnyOf(atoms) => {
-                    for identity in atoms.iter().flat_map(|atom| identities.with(*atom)) {
-                        first.actions.entry(*identity).or_insert(segment.action);
-                    }
+    fn introduce_identity(&mut self, id: IdentityId) {
+        let Some(atoms) = self.identities.get(id.0).cloned() else { return };
+        let inner = self.program.edit();
+        for ClassId(at) in self.users.classes(&atoms) {
+            let Some(class) = inner.classes.get(at) else { continue };
+            let excepted = class.stack.verdict(&atoms) != class.default;
+            let listed = class.own_node.lists(class.stack.admin_action(&atoms));
+            if (excepted || listed)
+                && let Some(class) = inner.classes.get_mut(at)
+            {
+                if excepted {
+                    class.exceptions.insert(id);
+                }
+                if listed {
+                    class.own_node.set(id, true);
                 }
             }
         }
-        first
     }
 
-    /// The identities for which a segment of this action is the first, in ascending order.
-    fn doing(&self, action: Action) -> Vec<IdentityId> {
-        let doing = self.actions.iter().filter(|(_, first)| **first == action);
-        let mut doing: Vec<IdentityId> = doing.map(|(identity, _)| *identity).collect();
-        doing.sort_unstable();
-        doing
-    }
-
-    /// `None` asks for an identity that no atom holds for.
-    fn action(&self, identity: Option<IdentityId>) -> Option<Action> {
-        identity.and_then(|it| self.actions.get(&it).copied()).or(self.everyone)
-    }
-}
-
-/// A number for each atom that depends on nothing but what it asks.
-struct AtomKeys(Vec<u128>);
-
-impl AtomKeys {
-    fn new(atoms: &[Atom]) -> Self {
-        let mut keys: Vec<u128> = Vec::with_capacity(atoms.len());
-        for atom in atoms {
-            let mut key = Fnv::new();
-            // The derived form quotes all text, so that different atoms are written differently. What it refers to
-            // was numbered before it, and goes in by its key.
-            let _ = match atom {
-                Atom::Declares(it) => {
-                    let also = it.also.and_then(|id| keys.get(id.0 as usize));
-                    write!(key, "{:?}", (&it.name, it.protocol, it.number, it.host, also))
-                }
-                atom => write!(key, "{atom:?}"),
-            };
-            keys.push(key.0);
-        }
-        Self(keys)
-    }
-
-    fn of_stack(&self, stack: &Stack) -> u128 {
-        let mut key = Fnv::new();
-        for (tag, segments) in [("admin", &stack.admin), ("baseline", &stack.baseline)] {
-            for segment in segments {
-                self.write(&mut key, tag, Some(segment.action), &segment.terms);
-            }
-        }
-        if let Some(terms) = &stack.network {
-            self.write(&mut key, "network", None, terms);
-        }
-        let _ = write!(key, "own node {}", stack.own_node);
-        key.0
-    }
-
-    fn write(&self, key: &mut Fnv, tier: &str, action: Option<Action>, terms: &Terms) {
-        let atoms = match terms {
-            Terms::Everyone => None,
-            Terms::AnyOf(atoms) => {
-                let keys = atoms.iter().filter_map(|atom| self.0.get(atom.0 as usize));
-                let mut keys: Vec<u128> = keys.copied().collect();
-                keys.sort_unstable();
-                Some(keys)
-            }
+    fn evaluate(&self, stack: Arc<Stack>) -> Class {
+        let default = stack.verdict(&[]);
+        let mut own_node = match (stack.own_node, stack.admin_action(&[])) {
+            (false, _) => OwnNode::Never,
+            (true, Some(Action::Accept | Action::Deny)) => OwnNode::Only(SortedSet::EMPTY),
+            (true, Some(Action::Pass) | None) => OwnNode::AllBut(SortedSet::EMPTY),
         };
-        let _ = write!(key, "{tier} {action:?} {atoms:?};");
-    }
-}
-
-/// FNV-1a of 128 bits: the same in every process and on every machine, which the hasher of the maps is not.
-struct Fnv(u128);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
-    }
-}
-
-impl Write for Fnv {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 =
-                (self.0 ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        let mut mentioned: Vec<IdentityId> =
+            stack.atoms().flat_map(|atom| self.users.identities(atom)).collect();
+        mentioned.sort_unstable();
+        mentioned.dedup();
+        if stack.is_union() {
+            // Whoever is mentioned is allowed.
+            let exceptions = mentioned.into_iter().collect();
+            return Class { default, exceptions, own_node, stack };
         }
-        Ok(())
+        let atoms = |id: &IdentityId| self.identities.get(id.0).map_or(&[][..], |atoms| atoms);
+        for id in &mentioned {
+            if own_node.lists(stack.admin_action(atoms(id))) {
+                own_node.set(*id, true);
+            }
+        }
+        let is_exception = |id: &IdentityId| stack.verdict(atoms(id)) != default;
+        let exceptions = mentioned.into_iter().filter(is_exception).collect();
+        Class { default, exceptions, own_node, stack }
+    }
+
+    /// The names of nodes, as the program numbers them.
+    pub(super) fn settle_nodes(&mut self) {
+        let settled = self.places.node_names.settle();
+        let all = self.scope == Scope::Cluster || self.hosts_are_policed();
+        for id in settled.born {
+            let own = self.own_node.is_some_and(|own| own.0 == id);
+            if let Some(name) = self.places.node_names.get(id).filter(|_| all || own) {
+                self.program.edit().nodes.set(id, name.clone());
+            }
+        }
+        for id in settled.dying {
+            self.program.edit().nodes.clear(id);
+        }
+        self.places.node_names.sweep();
+    }
+}
+
+impl Class {
+    fn mentions(&self, id: IdentityId) -> bool {
+        let own_node = match &self.own_node {
+            OwnNode::Never => false,
+            OwnNode::AllBut(ids) | OwnNode::Only(ids) => ids.contains(id),
+        };
+        own_node || self.exceptions.contains(id)
+    }
+}
+
+impl OwnNode {
+    /// Whether an identity that the Admin tier does this to is in the list.
+    fn lists(&self, action: Option<Action>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::AllBut(_) => action == Some(Action::Deny),
+            Self::Only(_) => action == Some(Action::Pass),
+        }
+    }
+
+    fn set(&mut self, id: IdentityId, listed: bool) {
+        if let Self::AllBut(ids) | Self::Only(ids) = self {
+            if listed {
+                ids.insert(id)
+            } else {
+                ids.remove(id)
+            };
+        }
     }
 }

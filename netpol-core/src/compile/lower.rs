@@ -1,17 +1,13 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use ahash::{HashMap, HashMapExt};
-
-use crate::cluster::Cluster;
 use crate::model::{
-    Action, Direction, HostNetworkPeers, Name, Options, Peer, Peers, Policy, PortMatch, PortRange,
-    Ports, Protocol, Rule, Subject, Tier, UnknownProtocol,
+    Action, Direction, HostNetworkPeers, HostNetworkPortNames, Name, Options, Peer, Peers, Policy,
+    PortMatch, PortRange, Ports, Protocol, Rule, Subject, Tier, UnknownProtocol,
 };
 use crate::program::{Atom, AtomId, Declares, Terms};
 
-use super::workload::{Workloads, host_names_count};
+use super::interner::Interner;
+use super::workload::Declared;
 
 /// A rule's effect on some traffic.
 #[derive(Clone, Debug)]
@@ -34,29 +30,17 @@ pub(super) enum On {
 
 /// A policy with its peers turned to atoms.
 #[derive(Debug)]
-pub(super) struct LoweredPolicy {
+pub(super) struct Lowered {
     pub(super) tier: Tier,
     pub(super) ingress: Option<Vec<Entry>>,
     pub(super) egress: Option<Vec<Entry>>,
     /// The names that ingress rules look up at the subject.
     pub(super) own_names: BTreeSet<Name>,
+    /// The atoms that it uses, as often as it does.
+    pub(super) atoms: Vec<AtomId>,
 }
 
-/// Turns policies into [`LoweredPolicy`]s, each once, and numbers the atoms they ask for.
-#[derive(Debug)]
-pub(super) struct Lowering<'a> {
-    pub(super) options: Options,
-    policies: &'a [Arc<Policy>],
-    lowered: HashMap<u32, Rc<LoweredPolicy>>,
-    /// What any destination declares under a name: for rules of the NetworkPolicy tier, and for all others, to which
-    /// host-network endpoints mean nothing.
-    declared: [BTreeMap<Name, BTreeSet<(Protocol, u16)>>; 2],
-    host_names_count: bool,
-    pub(super) atoms: Vec<Atom>,
-    pub(super) ids: HashMap<Atom, AtomId>,
-}
-
-impl LoweredPolicy {
+impl Lowered {
     pub(super) fn entries(&self, direction: Direction) -> Option<&[Entry]> {
         match direction {
             Direction::Ingress => self.ingress.as_deref(),
@@ -65,78 +49,57 @@ impl LoweredPolicy {
     }
 }
 
-impl<'a> Lowering<'a> {
-    /// `policies` are those to be lowered, known by their place in the slice.
-    pub(super) fn new(
-        cluster: &Cluster,
-        workloads: &Workloads<'_>,
-        policies: &'a [Arc<Policy>],
-    ) -> Self {
-        let host_names_count = host_names_count(cluster);
-        let mut declared = <[BTreeMap<Name, BTreeSet<_>>; 2]>::default();
-        let [network, others] = &mut declared;
-        for workload in &workloads.list {
-            for port in &workload.ports {
-                let entry = (port.protocol, port.number);
-                if host_names_count || !workload.host_network {
-                    network.entry(port.name.clone()).or_default().insert(entry);
-                }
-                if !workload.host_network {
-                    others.entry(port.name.clone()).or_default().insert(entry);
-                }
-            }
+/// Turns a policy's peers to atoms and its ports to intervals. What is not understood fails closed here.
+pub(super) fn lower(
+    policy: &Policy,
+    options: &Options,
+    declared: &Declared,
+    atoms: &mut Interner<Atom>,
+) -> Lowered {
+    let used = Vec::new();
+    let mut lowering = Lowering { policy, options, declared, atoms, used };
+    let ingress = lowering.section(Direction::Ingress);
+    let egress = lowering.section(Direction::Egress);
+    let own_names = ingress.iter().flatten().filter_map(|entry| match &entry.on {
+        On::OwnName(_, name) => Some(name.clone()),
+        _ => None,
+    });
+    let own_names = own_names.collect();
+    let atoms = lowering.used;
+    Lowered { tier: policy.tier, ingress, egress, own_names, atoms }
+}
+
+struct Lowering<'a> {
+    policy: &'a Policy,
+    options: &'a Options,
+    declared: &'a Declared,
+    atoms: &'a mut Interner<Atom>,
+    used: Vec<AtomId>,
+}
+
+impl Lowering<'_> {
+    fn section(&mut self, direction: Direction) -> Option<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for rule in self.policy.rules(direction)? {
+            self.rule(rule, direction, &mut entries);
         }
-        Self {
-            options: cluster.options,
-            policies,
-            lowered: HashMap::new(),
-            declared,
-            host_names_count,
-            atoms: Vec::new(),
-            ids: HashMap::new(),
-        }
+        // What matches nobody says nothing.
+        entries.retain(|entry| entry.terms != Terms::AnyOf(Vec::new()));
+        Some(entries)
     }
 
-    /// The policy at `rank`.
-    pub(super) fn policy(&mut self, rank: u32) -> Option<Rc<LoweredPolicy>> {
-        if let Some(lowered) = self.lowered.get(&rank) {
-            return Some(Rc::clone(lowered));
-        }
-        let policies = self.policies;
-        let policy = policies.get(rank as usize)?;
-        let [ingress, egress] = [Direction::Ingress, Direction::Egress].map(|direction| {
-            let rules = policy.rules(direction)?;
-            let mut entries = Vec::new();
-            rules.iter().for_each(|rule| self.rule(policy, rule, direction, &mut entries));
-            Some(entries)
-        });
-        let own_names = ingress.iter().flatten().filter_map(|entry| match &entry.on {
-            On::OwnName(_, name) => Some(name.clone()),
-            _ => None,
-        });
-        let own_names = own_names.collect();
-        let lowered = Rc::new(LoweredPolicy { tier: policy.tier, ingress, egress, own_names });
-        self.lowered.insert(rank, Rc::clone(&lowered));
-        Some(lowered)
-    }
-
-    /// The policy at `rank` as it was read.
-    pub(super) fn source(&self, rank: u32) -> Option<&'a Arc<Policy>> {
-        self.policies.get(rank as usize)
-    }
-
-    fn rule(&mut self, policy: &Policy, rule: &Rule, direction: Direction, out: &mut Vec<Entry>) {
-        let certain = matches!(policy.subject, Subject::Pods(_));
+    fn rule(&mut self, rule: &Rule, direction: Direction, out: &mut Vec<Entry>) {
+        let certain = matches!(self.policy.subject, Subject::Pods(_));
         let action = match rule.action {
             // C-FAIL-3: what may not be meant for a pod must not open anything for it.
             Action::Accept if !certain => return,
             Action::Pass if !certain => Action::Deny,
             action => action,
         };
-        if policy.tier == Tier::NetworkPolicy && action != Action::Accept {
+        if self.policy.tier == Tier::NetworkPolicy && action != Action::Accept {
             return;
         }
-        if self.is_spoilt(policy.tier, rule) {
+        if self.is_spoilt(rule) {
             // C-FAIL-1
             if action != Action::Accept {
                 let (on, terms) = (On::Everything, Terms::Everyone);
@@ -144,22 +107,23 @@ impl<'a> Lowering<'a> {
             }
             return;
         }
-        let terms = self.peers(policy.tier, &rule.peers);
         let Ports::AnyOf(ports) = &rule.ports else {
+            let terms = self.peers(&rule.peers);
             return out.push(Entry { action, on: On::Everything, terms });
         };
         for port in ports {
             match (port, direction) {
                 (PortMatch::Range(protocol, range), _) => {
-                    let on = On::Ports(*protocol, *range);
-                    out.push(Entry { action, on, terms: terms.clone() });
+                    let (on, terms) = (On::Ports(*protocol, *range), self.peers(&rule.peers));
+                    out.push(Entry { action, on, terms });
                 }
                 (PortMatch::Named(protocol, name), Direction::Ingress) => {
                     let on = On::OwnName(*protocol, name.clone());
-                    out.push(Entry { action, on, terms: terms.clone() });
+                    let terms = self.peers(&rule.peers);
+                    out.push(Entry { action, on, terms });
                 }
                 (PortMatch::Named(protocol, name), Direction::Egress) => {
-                    self.name_at_peer(policy.tier, &rule.peers, action, *protocol, name, out);
+                    self.name_at_peer(&rule.peers, action, *protocol, name, out);
                 }
                 (PortMatch::Unknown(_), _) => {}
             }
@@ -167,8 +131,8 @@ impl<'a> Lowering<'a> {
     }
 
     /// The rule has a part that is not understood and must not open anything (C-FAIL-1, C-FAIL-2).
-    fn is_spoilt(&self, tier: Tier, rule: &Rule) -> bool {
-        let ports_spoil = tier != Tier::NetworkPolicy
+    fn is_spoilt(&self, rule: &Rule) -> bool {
+        let ports_spoil = self.policy.tier != Tier::NetworkPolicy
             && self.options.unknown_protocol == UnknownProtocol::FailClosed;
         let unknown_peer = match &rule.peers {
             Peers::Everyone => false,
@@ -181,71 +145,60 @@ impl<'a> Lowering<'a> {
         unknown_peer || (ports_spoil && unknown_port)
     }
 
-    fn peers(&mut self, tier: Tier, peers: &Peers) -> Terms {
+    fn peers(&mut self, peers: &Peers) -> Terms {
         let Peers::AnyOf(peers) = peers else { return Terms::Everyone };
-        let mut atoms: Vec<AtomId> =
-            peers.iter().filter_map(|peer| self.peer(tier, peer)).collect();
+        let mut atoms: Vec<AtomId> = peers.iter().filter_map(|peer| self.peer(peer)).collect();
         atoms.sort_unstable();
         atoms.dedup();
         Terms::AnyOf(atoms)
     }
 
-    fn peer(&mut self, tier: Tier, peer: &Peer) -> Option<AtomId> {
-        let atom = atom_of(&self.options, tier, peer)?;
-        Some(self.intern(atom))
+    fn peer(&mut self, peer: &Peer) -> Option<AtomId> {
+        let atom = atom_of(self.options, self.policy.tier, peer)?;
+        Some(self.use_atom(&atom))
     }
 
     /// A port name in an egress rule: every number that anybody declares under it, with those peers who declare it so
     /// (NP-PORT-8, NP-PORT-14).
     fn name_at_peer(
         &mut self,
-        tier: Tier,
         peers: &Peers,
         action: Action,
         wanted: Option<Protocol>,
         name: &Name,
         out: &mut Vec<Entry>,
     ) {
-        let [network, others] = &self.declared;
-        let declared = if tier == Tier::NetworkPolicy { network } else { others };
-        let meanings: Vec<_> = declared.get(name).into_iter().flatten().copied().collect();
-        let host = tier == Tier::NetworkPolicy && self.host_names_count;
-        for (protocol, number) in meanings {
+        let network = self.policy.tier == Tier::NetworkPolicy;
+        let resolved = self.options.host_network_port_names == HostNetworkPortNames::Resolved;
+        let host = network && resolved;
+        for (protocol, number) in self.declared.meanings(name, host) {
             if wanted.is_some_and(|wanted| wanted != protocol) {
                 continue;
             }
             let declares = |also| {
                 Atom::Declares(Declares { name: name.clone(), protocol, number, also, host })
             };
-            let atoms = match peers {
-                Peers::Everyone => vec![self.intern(declares(None))],
+            let mut atoms = Vec::new();
+            match peers {
+                Peers::Everyone => atoms.push(self.use_atom(&declares(None))),
                 Peers::AnyOf(peers) => {
-                    let counted = |it: &&Peer| {
-                        // C-PROTO-6
-                        tier == Tier::NetworkPolicy || matches!(it, Peer::Pods(_))
-                    };
-                    let mut atoms = Vec::new();
+                    // C-PROTO-6
+                    let counted = |it: &&Peer| network || matches!(it, Peer::Pods(_));
                     for peer in peers.iter().filter(counted) {
-                        if let Some(also) = self.peer(tier, peer) {
-                            atoms.push(self.intern(declares(Some(also))));
+                        if let Some(also) = self.peer(peer) {
+                            atoms.push(self.use_atom(&declares(Some(also))));
                         }
                     }
-                    atoms
                 }
-            };
+            }
             let on = On::Ports(protocol, PortRange::single(number));
             out.push(Entry { action, on, terms: Terms::AnyOf(atoms) });
         }
     }
 
-    fn intern(&mut self, atom: Atom) -> AtomId {
-        if let Some(id) = self.ids.get(&atom) {
-            return *id;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "memory ends before 2^32 atoms")]
-        let id = AtomId(self.atoms.len() as u32);
-        self.atoms.push(atom.clone());
-        self.ids.insert(atom, id);
+    fn use_atom(&mut self, atom: &Atom) -> AtomId {
+        let id = AtomId(self.atoms.acquire(atom));
+        self.used.push(id);
         id
     }
 }

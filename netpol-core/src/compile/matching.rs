@@ -1,97 +1,234 @@
-use ahash::{HashMap, HashMapExt};
+use ahash::HashMap;
 
 use crate::model::{Labels, Name, NamespaceScope, Operator, PodSelector, Selector};
+use crate::program::SortedSet;
 
-/// Finds which of many pod selectors match a workload, without trying those that cannot.
+/// Finds which of many selectors match some labels, without trying those that cannot.
 ///
-/// Nearly every selector asks for some label to have one of a few values. It is filed under these label pairs, and a
-/// workload looks only under the pairs that it has; what asks for no value is tried on everyone.
-#[derive(Debug, Default)]
-pub(super) struct SelectorIndex<'a> {
-    named: HashMap<&'a Name, Bucket<'a>>,
-    matching: HashMap<&'a Selector, Bucket<'a>>,
-}
-
-/// Pod selectors that look into the same namespaces.
-#[derive(Debug, Default)]
-pub(super) struct Bucket<'a> {
-    by_label: HashMap<(&'a Name, &'a Name), Vec<(&'a Selector, u32)>>,
-    others: Vec<(&'a Selector, u32)>,
-}
-
-impl<'a> SelectorIndex<'a> {
-    pub(super) fn new(selectors: impl IntoIterator<Item = (&'a PodSelector, u32)>) -> Self {
-        let mut index = Self::default();
-        for (selector, id) in selectors {
-            let bucket = match &selector.namespaces {
-                NamespaceScope::Named(name) => index.named.entry(name).or_default(),
-                NamespaceScope::Matching(labels) => index.matching.entry(labels).or_default(),
-            };
-            bucket.insert(&selector.pods, id);
-        }
-        index
-    }
-
-    /// The selectors that look into this namespace.
-    pub(super) fn buckets(&self, namespace: &Name, labels: &Labels) -> Vec<&Bucket<'a>> {
-        let matching = self.matching.iter().filter(|(selector, _)| selector.matches(labels));
-        matching.map(|(_, bucket)| bucket).chain(self.named.get(namespace)).collect()
-    }
-}
-
-impl<'a> Bucket<'a> {
-    fn insert(&mut self, selector: &'a Selector, id: u32) {
-        let wanted = selector.requirements().iter().filter_map(|it| match &it.operator {
-            Operator::In(values) => Some((&it.key, values)),
-            _ => None,
-        });
-        match wanted.min_by_key(|(_, values)| values.len()) {
-            // A key has one value, so that the selector is found at most once.
-            Some((key, values)) => values.iter().for_each(|value| {
-                self.by_label.entry((key, value)).or_default().push((selector, id));
-            }),
-            None => self.others.push((selector, id)),
-        }
-    }
-
-    /// Adds the ids of the selectors that match these labels.
-    pub(super) fn matches(&self, labels: &Labels, found: &mut Vec<u32>) {
-        let by_label = labels.iter().filter_map(|pair| self.by_label.get(&pair)).flatten();
-        let matching =
-            by_label.chain(&self.others).filter(|(selector, _)| selector.matches(labels));
-        found.extend(matching.map(|(_, id)| *id));
-    }
-}
-
-/// The buckets per namespace, found once each.
+/// Nearly every selector asks for some label to have one of a few values. It is filed under these label pairs, and
+/// labels are looked up pair by pair; what asks for no value is tried on everyone.
 #[derive(Debug)]
-pub(super) struct ByNamespace<'i, 'a> {
-    index: &'i SelectorIndex<'a>,
-    buckets: HashMap<Name, Vec<&'i Bucket<'a>>>,
+pub(super) struct SelectorMap<T> {
+    by_label: HashMap<Name, HashMap<Name, Vec<(Selector, T)>>>,
+    others: Vec<(Selector, T)>,
 }
 
-impl<'i, 'a> ByNamespace<'i, 'a> {
-    pub(super) fn new(index: &'i SelectorIndex<'a>) -> Self {
-        Self { index, buckets: HashMap::new() }
+/// The other way round: finds the objects that a selector matches, among those that have one of the values it asks
+/// for.
+#[derive(Debug, Default)]
+pub(super) struct LabelIndex {
+    by_label: HashMap<Name, HashMap<Name, SortedSet<u32>>>,
+    all: SortedSet<u32>,
+}
+
+/// Pod selectors, by the namespaces that they look into.
+#[derive(Debug)]
+pub(super) struct PodSelectors<T> {
+    named: HashMap<Name, SelectorMap<T>>,
+    /// The namespace selectors, each of which is also the key of its pod selectors.
+    matching: SelectorMap<Selector>,
+    by_selector: HashMap<Selector, SelectorMap<T>>,
+}
+
+/// The key for which a selector asks the fewest values.
+fn anchor(selector: &Selector) -> Option<(&Name, &[Name])> {
+    let wanted = selector.requirements().iter().filter_map(|it| match &it.operator {
+        Operator::In(values) => Some((&it.key, &**values)),
+        _ => None,
+    });
+    wanted.min_by_key(|(_, values)| values.len())
+}
+
+impl<T> Default for SelectorMap<T> {
+    fn default() -> Self {
+        Self { by_label: HashMap::default(), others: Vec::new() }
+    }
+}
+
+impl<T: Clone + PartialEq> SelectorMap<T> {
+    pub(super) fn insert(&mut self, selector: &Selector, value: T) {
+        let Some((key, values)) = anchor(selector) else {
+            return self.others.push((selector.clone(), value));
+        };
+        let by_value = self.by_label.entry(key.clone()).or_default();
+        for wanted in values {
+            let filed = by_value.entry(wanted.clone()).or_default();
+            filed.push((selector.clone(), value.clone()));
+        }
     }
 
-    /// The ids of the selectors that match, in ascending order.
-    pub(super) fn matches(
-        &mut self,
-        namespace: &Name,
-        namespace_labels: impl FnOnce() -> Labels,
-        labels: &Labels,
-    ) -> Vec<u32> {
-        let mut found = Vec::new();
-        let buckets = match self.buckets.get(namespace) {
-            Some(buckets) => buckets,
-            None => {
-                let buckets = self.index.buckets(namespace, &namespace_labels());
-                self.buckets.entry(namespace.clone()).or_insert(buckets)
+    pub(super) fn remove(&mut self, selector: &Selector, value: &T) {
+        let take = |filed: &mut Vec<(Selector, T)>| {
+            if let Some(at) = filed.iter().position(|(of, it)| it == value && of == selector) {
+                filed.swap_remove(at);
             }
         };
-        buckets.iter().for_each(|bucket| bucket.matches(labels, &mut found));
-        found.sort_unstable();
-        found
+        let Some((key, values)) = anchor(selector) else { return take(&mut self.others) };
+        let Some(by_value) = self.by_label.get_mut(key) else { return };
+        for wanted in values {
+            if let Some(filed) = by_value.get_mut(wanted) {
+                take(filed);
+                if filed.is_empty() {
+                    by_value.remove(wanted);
+                }
+            }
+        }
+        if by_value.is_empty() {
+            self.by_label.remove(key);
+        }
+    }
+
+    /// The values of all selectors that match. A key has one value, so that each is found once.
+    pub(super) fn matching(&self, labels: &Labels) -> impl Iterator<Item = &T> {
+        let by_label = labels.iter().filter_map(|(key, value)| self.by_label.get(key)?.get(value));
+        let filed = by_label.flatten().chain(&self.others);
+        filed.filter(|(selector, _)| selector.matches(labels)).map(|(_, value)| value)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_label.is_empty() && self.others.is_empty()
+    }
+}
+
+impl LabelIndex {
+    pub(super) fn insert(&mut self, labels: &Labels, id: u32) {
+        for (key, value) in labels.iter() {
+            let by_value = self.by_label.entry(key.clone()).or_default();
+            by_value.entry(value.clone()).or_default().insert(id);
+        }
+        self.all.insert(id);
+    }
+
+    pub(super) fn remove(&mut self, labels: &Labels, id: u32) {
+        for (key, value) in labels.iter() {
+            let Some(by_value) = self.by_label.get_mut(key) else { continue };
+            if let Some(ids) = by_value.get_mut(value) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    by_value.remove(value);
+                }
+            }
+            if by_value.is_empty() {
+                self.by_label.remove(key);
+            }
+        }
+        self.all.remove(id);
+    }
+
+    /// All that the selector may match: a set per value that it asks for, or everything.
+    pub(super) fn candidates(&self, selector: &Selector) -> Vec<&SortedSet<u32>> {
+        match anchor(selector) {
+            None => vec![&self.all],
+            Some((key, values)) => {
+                let by_value = self.by_label.get(key);
+                values.iter().filter_map(|value| by_value?.get(value)).collect()
+            }
+        }
+    }
+}
+
+impl<T> Default for PodSelectors<T> {
+    fn default() -> Self {
+        Self {
+            named: HashMap::default(),
+            matching: SelectorMap::default(),
+            by_selector: HashMap::default(),
+        }
+    }
+}
+
+impl<T: Clone + PartialEq> PodSelectors<T> {
+    pub(super) fn insert(&mut self, selector: &PodSelector, value: T) {
+        let pods = match &selector.namespaces {
+            NamespaceScope::Named(name) => self.named.entry(name.clone()).or_default(),
+            NamespaceScope::Matching(namespaces) => {
+                if !self.by_selector.contains_key(namespaces) {
+                    self.matching.insert(namespaces, namespaces.clone());
+                }
+                self.by_selector.entry(namespaces.clone()).or_default()
+            }
+        };
+        pods.insert(&selector.pods, value);
+    }
+
+    pub(super) fn remove(&mut self, selector: &PodSelector, value: &T) {
+        match &selector.namespaces {
+            NamespaceScope::Named(name) => {
+                if let Some(pods) = self.named.get_mut(name) {
+                    pods.remove(&selector.pods, value);
+                    if pods.is_empty() {
+                        self.named.remove(name);
+                    }
+                }
+            }
+            NamespaceScope::Matching(namespaces) => {
+                if let Some(pods) = self.by_selector.get_mut(namespaces) {
+                    pods.remove(&selector.pods, value);
+                    if pods.is_empty() {
+                        self.by_selector.remove(namespaces);
+                        self.matching.remove(namespaces, namespaces);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values of all selectors that match a pod with `labels` in `namespace`.
+    pub(super) fn matching(
+        &self,
+        namespace: &Name,
+        namespace_labels: &Labels,
+        labels: &Labels,
+    ) -> impl Iterator<Item = &T> {
+        let by_selector = self.matching.matching(namespace_labels);
+        let pods = by_selector.filter_map(|namespaces| self.by_selector.get(namespaces));
+        let pods = pods.chain(self.named.get(namespace));
+        pods.flat_map(move |pods| pods.matching(labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Requirement;
+
+    #[test]
+    fn removal_leaves_nothing() {
+        let selectors = [
+            Selector::everything(),
+            Selector::new([Requirement::is_in("app", ["a", "b"])]),
+            Selector::new([Requirement::exists("app")]),
+        ];
+        let mut index = PodSelectors::default();
+        for namespaces in [NamespaceScope::Named("x".into())]
+            .into_iter()
+            .chain(selectors.clone().map(NamespaceScope::Matching))
+        {
+            for pods in selectors.clone() {
+                index.insert(&PodSelector { namespaces: namespaces.clone(), pods }, 1);
+            }
+        }
+        let app = Labels::from_iter([("app", "a")]);
+        assert_eq!(index.matching(&"x".into(), &app, &app).count(), 12);
+        for namespaces in [NamespaceScope::Named("x".into())]
+            .into_iter()
+            .chain(selectors.clone().map(NamespaceScope::Matching))
+        {
+            for pods in selectors.clone() {
+                index.remove(&PodSelector { namespaces: namespaces.clone(), pods }, &1);
+            }
+        }
+        assert!(
+            index.named.is_empty() && index.by_selector.is_empty() && index.matching.is_empty()
+        );
+    }
+
+    #[test]
+    fn a_label_index_forgets() {
+        let mut index = LabelIndex::default();
+        let labels = Labels::from_iter([("app", "a"), ("tier", "b")]);
+        index.insert(&labels, 7);
+        index.remove(&labels, 7);
+        assert!(index.by_label.is_empty() && index.all.is_empty());
     }
 }

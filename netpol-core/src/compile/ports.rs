@@ -1,23 +1,14 @@
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::sync::Arc;
-
-use ahash::HashMap;
 
 use crate::model::{
     Action, BaselineSkip, DeclaredPort, Direction, NodeEgress, Options, OtherProtocols, PortRange,
     Protocol, Tier,
 };
-use crate::program::{ClassId, PortMap, Segment, Side, Stack, Terms};
+use crate::program::{ClassId, PortMap, Segment, Stack, Terms};
 
-use super::classes::Classes;
-use super::lower::{LoweredPolicy, On};
-
-/// Port maps by content, so that equal ones are one.
-#[derive(Debug, Default)]
-pub(super) struct PortMaps {
-    sides: HashMap<PortMap, Side>,
-}
+use super::interner::Interner;
+use super::lower::{Lowered, On};
 
 /// One entry that counts for a profile, with port names resolved.
 struct Active<'a> {
@@ -28,43 +19,40 @@ struct Active<'a> {
     terms: &'a Terms,
 }
 
-impl PortMaps {
-    /// What policies say in one direction to a subject that declares these ports; `None` if nothing.
-    pub(super) fn side(
-        &mut self,
-        options: &Options,
-        policies: &[Rc<LoweredPolicy>],
-        declared: &[DeclaredPort],
-        direction: Direction,
-        classes: &mut Classes,
-    ) -> Option<Side> {
-        let frame = Frame::new(options, policies, direction);
-        let active = active(policies, declared, direction);
-        if !frame.isolated && !active.iter().any(|it| frame.counts(it.tier)) {
-            return None;
-        }
-        let ports = Protocol::ALL.map(|protocol| {
-            let mut intervals: Vec<(PortRange, ClassId)> = Vec::new();
-            for range in elementary(protocol, &active) {
-                let matching = active.iter().filter(|it| it.covers(protocol, range.first()));
-                let class = classes.intern(frame.stack(matching, None));
-                match intervals.last_mut() {
-                    Some((last, same)) if *same == class => *last = last.through(range),
-                    _ => intervals.push((range, class)),
-                }
-            }
-            intervals
-        });
-        let matching = active.iter().filter(|it| it.on.is_none());
-        let other = classes.intern(frame.stack(matching, Some(options.other_protocols)));
-        let map = PortMap { ports, other };
-        let side = self.sides.entry(map.clone()).or_insert_with(|| Arc::new(map));
-        Some(Arc::clone(side))
+/// What policies say in one direction to a subject that declares these ports; `None` if nothing. The classes in it are
+/// used once per interval.
+pub(super) fn port_map(
+    options: &Options,
+    policies: &[Arc<Lowered>],
+    declared: &[DeclaredPort],
+    direction: Direction,
+    classes: &mut Interner<Arc<Stack>>,
+) -> Option<PortMap> {
+    let frame = Frame::new(options, policies, direction);
+    let active = active(policies, declared, direction);
+    if !frame.isolated && !active.iter().any(|it| frame.counts(it.tier)) {
+        return None;
     }
+    let mut class = |stack: Stack| ClassId(classes.acquire(&Arc::new(stack)));
+    let ports = Protocol::ALL.map(|protocol| {
+        let mut intervals: Vec<(PortRange, Stack)> = Vec::new();
+        for range in elementary(protocol, &active) {
+            let matching = active.iter().filter(|it| it.covers(protocol, range.first()));
+            let stack = frame.stack(matching, None);
+            match intervals.last_mut() {
+                Some((last, same)) if *same == stack => *last = last.through(range),
+                _ => intervals.push((range, stack)),
+            }
+        }
+        intervals.into_iter().map(|(range, stack)| (range, class(stack))).collect()
+    });
+    let matching = active.iter().filter(|it| it.on.is_none());
+    let other = class(frame.stack(matching, Some(options.other_protocols)));
+    Some(PortMap { ports, other })
 }
 
 fn active<'a>(
-    policies: &'a [Rc<LoweredPolicy>],
+    policies: &'a [Arc<Lowered>],
     declared: &[DeclaredPort],
     direction: Direction,
 ) -> Vec<Active<'a>> {
@@ -116,7 +104,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(options: &Options, policies: &[Rc<LoweredPolicy>], direction: Direction) -> Self {
+    fn new(options: &Options, policies: &[Arc<Lowered>], direction: Direction) -> Self {
         let network = || policies.iter().filter(|it| it.tier == Tier::NetworkPolicy);
         let isolated = network().any(|it| it.entries(direction).is_some());
         let selected = network().any(|it| it.ingress.is_some() || it.egress.is_some());

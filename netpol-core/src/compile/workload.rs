@@ -1,14 +1,16 @@
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use ahash::{HashMap, HashMapExt};
-use smallvec::SmallVec;
+use ahash::HashMap;
 
-use crate::cluster::Cluster;
 use crate::model::{
-    DeclaredPort, DuplicatePortNames, Endpoint, HostNetworkPortNames, HostNetworkSubjects, Labels,
-    Name, Phase,
+    DeclaredPort, DuplicatePortNames, Endpoint, Labels, Name, NamespaceScope, PodSelector, Protocol,
 };
-use crate::program::{NodeId, Scope};
+use crate::program::{AtomId, IdentityId, ProfileId, SortedSet};
+
+use super::interner::Interner;
+use super::matching::LabelIndex;
+use super::policies::PolicyId;
 
 /// What selectors and port names see of an endpoint. The replicas of a deployment are one workload, so that they are
 /// matched once, however many there are.
@@ -24,192 +26,285 @@ pub(super) struct Workload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct WorkloadId(pub(super) u32);
 
-/// All that counts (M2), and who has which address.
+/// What is worked out for a workload.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Its endpoints.
+    pub(super) endpoints: SortedSet<u32>,
+    /// How many of them are policed.
+    pub(super) policed: u32,
+    /// The atoms that hold for it, its addresses aside; sorted.
+    pub(super) holding: Vec<AtomId>,
+    /// It declares a port that some rule asks for together with something that depends on the address.
+    pub(super) depends_on_address: bool,
+    /// Who an endpoint is when its addresses are left aside.
+    pub(super) named: Option<IdentityId>,
+    /// The policies that select it, if it is policed.
+    pub(super) selected_by: Vec<PolicyId>,
+    pub(super) profile: Option<ProfileId>,
+    /// The profile for traffic with itself, where that is policed.
+    pub(super) own: Option<ProfileId>,
+}
+
+/// A namespace that workloads are in.
 #[derive(Debug)]
-pub(super) struct Workloads<'a> {
-    pub(super) list: Vec<Workload>,
-    /// The ordinary endpoints in the order of their keys.
-    pub(super) ordinary: Vec<(&'a Endpoint, WorkloadId)>,
-    /// The ordinary endpoint that has an address: the first one that claims it (M3).
-    pub(super) owners: HashMap<IpAddr, usize>,
-    /// The nodes that have an address.
-    pub(super) nodes: HashMap<IpAddr, SmallVec<[NodeId; 1]>>,
-    /// The host-network workloads of each node.
-    pub(super) hosts: HashMap<NodeId, Vec<WorkloadId>>,
+struct Inhabited {
+    name: Name,
+    labels: Labels,
+    workloads: SortedSet<u32>,
 }
 
-/// Something that may be policed: an ordinary endpoint, or on request the host-network endpoints behind a node's
-/// addresses.
-#[derive(Debug)]
-pub(super) struct Subject {
-    pub(super) namespace: Name,
-    pub(super) name: Name,
-    pub(super) addresses: SmallVec<[IpAddr; 2]>,
-    pub(super) node: Option<NodeId>,
-    pub(super) workloads: SmallVec<[WorkloadId; 1]>,
-    pub(super) is_host: bool,
-    pub(super) in_scope: bool,
+/// All workloads, and ways to find them.
+#[derive(Debug, Default)]
+pub(super) struct Workloads {
+    ids: Interner<Arc<Workload>>,
+    states: Vec<State>,
+    namespace_ids: HashMap<Name, u32>,
+    namespaces: Vec<Option<Inhabited>>,
+    vacant: Vec<u32>,
+    namespaces_by_label: LabelIndex,
+    by_label: LabelIndex,
+    by_declared: HashMap<DeclaredPort, SortedSet<u32>>,
+    pub(super) declared: Declared,
 }
 
-impl<'a> Workloads<'a> {
-    pub(super) fn collect(cluster: &'a Cluster) -> Self {
-        let mut interner = Interner { ids: HashMap::new(), list: Vec::new() };
-        let mut this = Self {
-            list: Vec::new(),
-            ordinary: Vec::new(),
-            owners: HashMap::new(),
-            nodes: HashMap::new(),
-            hosts: HashMap::new(),
-        };
-        let node_ids: HashMap<&Name, NodeId> =
-            cluster.nodes.keys().zip((0..).map(NodeId)).collect();
-        for (node, id) in cluster.nodes.values().zip((0..).map(NodeId)) {
-            for address in &node.addresses {
-                let at = this.nodes.entry(*address).or_default();
-                if !at.contains(&id) {
-                    at.push(id);
-                }
-            }
-        }
-        for endpoint in cluster.endpoints.values().filter(|it| it.phase == Phase::Live) {
-            let workload = interner.intern(cluster, endpoint);
-            if endpoint.is_ordinary() {
-                for address in &endpoint.addresses {
-                    this.owners.entry(*address).or_insert(this.ordinary.len());
-                }
-                this.ordinary.push((endpoint, workload));
-            } else if let Some(id) = endpoint.node.as_ref().and_then(|node| node_ids.get(node)) {
-                let hosts = this.hosts.entry(*id).or_default();
-                if !hosts.contains(&workload) {
-                    hosts.push(workload);
-                }
-            }
-        }
-        this.list = interner.list;
-        this
-    }
-
-    pub(super) fn get(&self, id: WorkloadId) -> Option<&Workload> {
-        self.list.get(id.0 as usize)
-    }
-
-    /// Whom to police: ordinary endpoints first, then what CH-HOST-SUBJECT adds.
-    pub(super) fn subjects(&self, cluster: &Cluster, scope: &Scope) -> Vec<Subject> {
-        let node_id = |name: &Name| {
-            let at = cluster.nodes.keys().position(|node| node == name);
-            at.and_then(|at| u32::try_from(at).ok()).map(NodeId)
-        };
-        let scope_node = match scope {
-            Scope::Cluster => None,
-            Scope::Node(name) => Some((name, node_id(name))),
-        };
-        let node_ids: HashMap<&Name, NodeId> =
-            cluster.nodes.keys().zip((0..).map(NodeId)).collect();
-        let ordinary = self.ordinary.iter().enumerate().map(|(at, (endpoint, workload))| Subject {
-            namespace: endpoint.namespace.clone(),
-            name: endpoint.name.clone(),
-            addresses: endpoint
-                .addresses
-                .iter()
-                .copied()
-                .filter(|it| self.owners.get(it) == Some(&at))
-                .collect(),
-            node: endpoint.node.as_ref().and_then(|node| node_ids.get(node)).copied(),
-            workloads: SmallVec::from_slice(&[*workload]),
-            is_host: false,
-            in_scope: scope_node.is_none_or(|(name, _)| endpoint.node.as_ref() == Some(name)),
-        });
-        let mut subjects: Vec<Subject> = ordinary.collect();
-        if cluster.options.host_network_subjects == HostNetworkSubjects::Policed {
-            let in_scope = |nodes: &[NodeId]| match &scope_node {
-                None => true,
-                Some((_, id)) => id.is_some_and(|id| nodes.contains(&id)),
-            };
-            subjects.extend(self.host_subjects(cluster).into_iter().map(|(nodes, mut host)| {
-                host.in_scope = in_scope(&nodes);
-                host
-            }));
-        }
-        subjects
-    }
-
-    /// One subject per set of nodes that share addresses, which is nearly always one node.
-    fn host_subjects(&self, cluster: &Cluster) -> Vec<(SmallVec<[NodeId; 1]>, Subject)> {
-        let names: Vec<&Name> = cluster.nodes.keys().collect();
-        let mut by_nodes: std::collections::BTreeMap<_, SmallVec<[IpAddr; 2]>> = Default::default();
-        for (address, nodes) in self.nodes.iter().filter(|(it, _)| !self.owners.contains_key(it)) {
-            by_nodes.entry(nodes.clone()).or_default().push(*address);
-        }
-        let mut subjects = Vec::new();
-        for (nodes, mut addresses) in by_nodes {
-            addresses.sort_unstable();
-            let workloads = self.hosts_of(&nodes);
-            if workloads.is_empty() {
-                continue;
-            }
-            let first = nodes.first().and_then(|id| names.get(id.0 as usize));
-            let name = first.map_or_else(|| Name::from(""), |name| (*name).clone());
-            let namespace = Name::from("");
-            let subject = Subject {
-                namespace,
-                name,
-                addresses,
-                node: None,
-                workloads,
-                is_host: true,
-                in_scope: true,
-            };
-            subjects.push((nodes, subject));
-        }
-        subjects
-    }
-
-    /// The host-network workloads of these nodes, each once.
-    pub(super) fn hosts_of(&self, nodes: &[NodeId]) -> SmallVec<[WorkloadId; 1]> {
-        let of_node = |id: &NodeId| self.hosts.get(id).into_iter().flatten().copied();
-        let mut workloads: SmallVec<[WorkloadId; 1]> = nodes.iter().flat_map(of_node).collect();
-        workloads.sort_unstable();
-        workloads.dedup();
-        workloads
-    }
-
-    /// What these workloads declare by name, to whoever asks for it from a rule that counts `hosts` (CH-NAME-HOST).
-    pub(super) fn declared(&self, ids: &[WorkloadId], hosts: bool) -> Vec<DeclaredPort> {
-        let listed = ids.iter().filter_map(|id| self.get(*id));
-        let counted = listed.filter(|it| hosts || !it.host_network);
-        let mut ports: Vec<DeclaredPort> = counted.flat_map(|it| it.ports.clone()).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        ports
-    }
+/// What any destination declares under a name, with the number of workloads that do: with host-network endpoints and
+/// without.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    all: HashMap<Name, BTreeMap<(Protocol, u16), u32>>,
+    ordinary: HashMap<Name, BTreeMap<(Protocol, u16), u32>>,
+    /// The names of which the meanings have changed.
+    pub(super) changed: Vec<Name>,
 }
 
-/// Whether rules of the NetworkPolicy tier resolve port names of host-network endpoints (CH-NAME-HOST).
-pub(super) fn host_names_count(cluster: &Cluster) -> bool {
-    cluster.options.host_network_port_names == HostNetworkPortNames::Resolved
-}
-
-struct Interner {
-    ids: HashMap<Workload, WorkloadId>,
-    list: Vec<Workload>,
-}
-
-impl Interner {
-    fn intern(&mut self, cluster: &Cluster, endpoint: &Endpoint) -> WorkloadId {
-        let workload = Workload {
+impl Workload {
+    pub(super) fn of(endpoint: &Endpoint, duplicates: DuplicatePortNames) -> Self {
+        Self {
             namespace: endpoint.namespace.clone(),
             labels: endpoint.labels.clone(),
-            ports: declared_ports(endpoint, cluster.options.duplicate_port_names),
+            ports: declared_ports(endpoint, duplicates),
             host_network: endpoint.host_network,
-        };
-        if let Some(id) = self.ids.get(&workload) {
-            return *id;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "memory ends before 2^32 workloads")]
-        let id = WorkloadId(self.list.len() as u32);
-        self.ids.insert(workload.clone(), id);
-        self.list.push(workload);
-        id
+    }
+}
+
+impl Workloads {
+    /// The workload of an endpoint, one more of its endpoints. `namespace_labels` are used if nothing else is in the
+    /// namespace. Tells whether the workload is new.
+    pub(super) fn join(
+        &mut self,
+        workload: Workload,
+        endpoint: u32,
+        namespace_labels: impl FnOnce() -> Labels,
+    ) -> (WorkloadId, bool) {
+        let workload = Arc::new(workload);
+        let known = self.ids.find(&workload).is_some();
+        let id = self.ids.acquire(&workload);
+        if self.states.len() <= id as usize {
+            self.states.resize_with(id as usize + 1, State::default);
+        }
+        if !known {
+            self.index(id, &workload, namespace_labels);
+        }
+        self.state(WorkloadId(id)).endpoints.insert(endpoint);
+        (WorkloadId(id), !known)
+    }
+
+    /// One endpoint less. Returns the state of a workload that has none left.
+    pub(super) fn leave(&mut self, id: WorkloadId, endpoint: u32) -> Option<State> {
+        self.ids.release(id.0);
+        let state = self.state(id);
+        state.endpoints.remove(endpoint);
+        if !state.endpoints.is_empty() {
+            return None;
+        }
+        let state = std::mem::take(state);
+        if let Some(workload) = self.ids.get(id.0).cloned() {
+            self.unindex(id.0, &workload);
+        }
+        self.ids.settle();
+        self.ids.sweep();
+        Some(state)
+    }
+
+    pub(super) fn get(&self, id: WorkloadId) -> Option<&Arc<Workload>> {
+        self.ids.get(id.0)
+    }
+
+    pub(super) fn peek(&self, id: WorkloadId) -> Option<&State> {
+        self.states.get(id.0 as usize)
+    }
+
+    pub(super) fn state(&mut self, id: WorkloadId) -> &mut State {
+        let at = id.0 as usize;
+        if self.states.len() <= at {
+            self.states.resize_with(at + 1, State::default);
+        }
+        #[expect(clippy::indexing_slicing, reason = "resized just above")]
+        &mut self.states[at]
+    }
+
+    /// The labels of the namespace that a workload is in.
+    pub(super) fn namespace_labels(&self, namespace: &Name) -> Option<&Labels> {
+        Some(&self.inhabited(namespace)?.labels)
+    }
+
+    fn inhabited(&self, namespace: &Name) -> Option<&Inhabited> {
+        let id = self.namespace_ids.get(namespace)?;
+        self.namespaces.get(*id as usize)?.as_ref()
+    }
+
+    /// Takes over the labels of a namespace; returns the workloads in it, if that changes anything.
+    pub(super) fn relabel(&mut self, namespace: &Name, labels: Labels) -> Vec<WorkloadId> {
+        let Some(id) = self.namespace_ids.get(namespace).copied() else { return Vec::new() };
+        let Some(Some(inhabited)) = self.namespaces.get_mut(id as usize) else { return Vec::new() };
+        if inhabited.labels == labels {
+            return Vec::new();
+        }
+        self.namespaces_by_label.remove(&inhabited.labels, id);
+        self.namespaces_by_label.insert(&labels, id);
+        inhabited.labels = labels;
+        inhabited.workloads.iter().map(WorkloadId).collect()
+    }
+
+    /// The workloads that a pod selector matches.
+    pub(super) fn matching(&self, selector: &PodSelector) -> Vec<WorkloadId> {
+        let of_namespace = |inhabited: &Inhabited| {
+            let ids = inhabited.workloads.iter().map(WorkloadId);
+            let matching =
+                ids.filter(|id| self.get(*id).is_some_and(|it| selector.pods.matches(&it.labels)));
+            matching.collect::<Vec<_>>()
+        };
+        let namespaces = match &selector.namespaces {
+            NamespaceScope::Named(name) => {
+                return self.inhabited(name).map(of_namespace).unwrap_or_default();
+            }
+            NamespaceScope::Matching(namespaces) => namespaces,
+        };
+        let count = |sets: &[&SortedSet<u32>]| sets.iter().map(|set| set.len()).sum::<usize>();
+        let by_namespace = self.namespaces_by_label.candidates(namespaces);
+        let by_label = self.by_label.candidates(&selector.pods);
+        if count(&by_namespace) <= count(&by_label) {
+            let ids = by_namespace.into_iter().flat_map(SortedSet::iter);
+            let inhabited = ids.filter_map(|id| self.namespaces.get(id as usize)?.as_ref());
+            let matching = inhabited.filter(|it| namespaces.matches(&it.labels));
+            return matching.flat_map(of_namespace).collect();
+        }
+        let ids = by_label.into_iter().flat_map(SortedSet::iter).map(WorkloadId);
+        let matches = |id: &WorkloadId| {
+            self.get(*id).is_some_and(|it| {
+                let labels = self.namespace_labels(&it.namespace);
+                selector.pods.matches(&it.labels) && labels.is_some_and(|it| namespaces.matches(it))
+            })
+        };
+        ids.filter(matches).collect()
+    }
+
+    /// The workloads that declare a port.
+    pub(super) fn declaring(&self, port: &DeclaredPort) -> Vec<WorkloadId> {
+        let ids = self.by_declared.get(port).into_iter().flat_map(SortedSet::iter);
+        ids.map(WorkloadId).collect()
+    }
+
+    fn index(&mut self, id: u32, workload: &Workload, labels: impl FnOnce() -> Labels) {
+        let namespace = match self.namespace_ids.get(&workload.namespace) {
+            Some(namespace) => *namespace,
+            None => {
+                let labels = labels();
+                let namespace = self.vacant.pop().unwrap_or_else(|| {
+                    self.namespaces.push(None);
+                    #[expect(clippy::cast_possible_truncation, reason = "memory ends before 2^32")]
+                    let last = (self.namespaces.len() - 1) as u32;
+                    last
+                });
+                self.namespaces_by_label.insert(&labels, namespace);
+                let name = workload.namespace.clone();
+                let workloads = SortedSet::default();
+                if let Some(slot) = self.namespaces.get_mut(namespace as usize) {
+                    *slot = Some(Inhabited { name: name.clone(), labels, workloads });
+                }
+                self.namespace_ids.insert(name, namespace);
+                namespace
+            }
+        };
+        if let Some(Some(inhabited)) = self.namespaces.get_mut(namespace as usize) {
+            inhabited.workloads.insert(id);
+        }
+        self.by_label.insert(&workload.labels, id);
+        for port in &workload.ports {
+            self.by_declared.entry(port.clone()).or_default().insert(id);
+        }
+        self.declared.add(workload);
+    }
+
+    fn unindex(&mut self, id: u32, workload: &Workload) {
+        let namespace = self.namespace_ids.get(&workload.namespace).copied();
+        let slot = namespace.and_then(|at| self.namespaces.get_mut(at as usize));
+        if let (Some(namespace), Some(slot)) = (namespace, slot)
+            && let Some(inhabited) = slot
+        {
+            inhabited.workloads.remove(id);
+            if inhabited.workloads.is_empty() {
+                self.namespaces_by_label.remove(&inhabited.labels, namespace);
+                self.namespace_ids.remove(&inhabited.name);
+                *slot = None;
+                self.vacant.push(namespace);
+            }
+        }
+        self.by_label.remove(&workload.labels, id);
+        for port in &workload.ports {
+            if let Some(ids) = self.by_declared.get_mut(port) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.by_declared.remove(port);
+                }
+            }
+        }
+        self.declared.remove(workload);
+    }
+}
+
+impl Declared {
+    /// What a name means to some destination, host-network endpoints counted or not.
+    pub(super) fn meanings(&self, name: &Name, hosts: bool) -> Vec<(Protocol, u16)> {
+        let declared = if hosts { &self.all } else { &self.ordinary };
+        declared.get(name).into_iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    fn add(&mut self, workload: &Workload) {
+        let Self { all, ordinary, changed } = self;
+        for port in &workload.ports {
+            let counted = [Some(&mut *all), (!workload.host_network).then_some(&mut *ordinary)];
+            for declared in counted.into_iter().flatten() {
+                let meanings = declared.entry(port.name.clone()).or_default();
+                let count = meanings.entry((port.protocol, port.number)).or_default();
+                *count += 1;
+                if *count == 1 {
+                    changed.push(port.name.clone());
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, workload: &Workload) {
+        let Self { all, ordinary, changed } = self;
+        for port in &workload.ports {
+            let counted = [Some(&mut *all), (!workload.host_network).then_some(&mut *ordinary)];
+            for declared in counted.into_iter().flatten() {
+                let Some(meanings) = declared.get_mut(&port.name) else { continue };
+                let meaning = (port.protocol, port.number);
+                let Some(count) = meanings.get_mut(&meaning) else { continue };
+                *count -= 1;
+                if *count == 0 {
+                    meanings.remove(&meaning);
+                    changed.push(port.name.clone());
+                }
+                if meanings.is_empty() {
+                    declared.remove(&port.name);
+                }
+            }
+        }
     }
 }
 

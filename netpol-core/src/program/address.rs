@@ -1,11 +1,14 @@
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ahash::HashMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use smallvec::SmallVec;
 
-use super::{EndpointId, IdentityId, NodeId};
+use super::members::{predecessor, successor};
+use super::{EndpointId, IdentityId, NodeId, Shards};
 
 /// Who an address is.
 ///
@@ -14,15 +17,13 @@ use super::{EndpointId, IdentityId, NodeId};
 /// something of their own in `known`, and the CIDR blocks of policies in one trie per family, where the longest
 /// prefix that covers an address decides. Every prefix of the trie carries the identity of the addresses for which
 /// it is the longest, so that one look-up answers for all blocks that overlap there.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Addresses {
-    pub(crate) known: HashMap<IpAddr, Known>,
-    pub(crate) nodes: HashMap<IpAddr, SmallVec<[NodeId; 1]>>,
-    pub(crate) v4: PrefixMap<Ipv4Net, IdentityId>,
-    pub(crate) v6: PrefixMap<Ipv6Net, IdentityId>,
+    pub(crate) known: Shards<IpAddr, Known>,
+    pub(crate) nodes: Arc<HashMap<IpAddr, SmallVec<[NodeId; 1]>>>,
+    pub(crate) v4: Arc<PrefixMap<Ipv4Net, IdentityId>>,
+    pub(crate) v6: Arc<PrefixMap<Ipv6Net, IdentityId>>,
 }
-
-impl Eq for Addresses {}
 
 /// An address that means something of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ impl Addresses {
     /// The identity of an address about which nothing is known, in no block either.
     pub(crate) const NOTHING: IdentityId = IdentityId(0);
 
+    #[inline]
     pub(crate) fn lookup(&self, address: IpAddr) -> Known {
         match self.known.get(&address) {
             Some(known) => *known,
@@ -51,8 +53,70 @@ impl Addresses {
         found.unwrap_or(Self::NOTHING)
     }
 
+    /// Sets or removes the identity of the addresses for which a block is the longest that covers them.
+    pub(crate) fn set_block(&mut self, net: IpNet, identity: Option<IdentityId>) {
+        match (net, identity) {
+            (IpNet::V4(net), Some(id)) => drop(Arc::make_mut(&mut self.v4).insert(net, id)),
+            (IpNet::V6(net), Some(id)) => drop(Arc::make_mut(&mut self.v6).insert(net, id)),
+            (IpNet::V4(net), None) => drop(Arc::make_mut(&mut self.v4).remove(&net)),
+            (IpNet::V6(net), None) => drop(Arc::make_mut(&mut self.v6).remove(&net)),
+        }
+    }
+
+    /// The addresses for which this block is the longest that covers them, as ranges.
+    pub(crate) fn longest_in(&self, net: IpNet) -> Vec<RangeInclusive<IpAddr>> {
+        let inside: Vec<IpNet> = match net {
+            IpNet::V4(net) => self.v4.children(&net).map(|(it, _)| IpNet::V4(it)).collect(),
+            IpNet::V6(net) => self.v6.children(&net).map(|(it, _)| IpNet::V6(it)).collect(),
+        };
+        let mut ranges = Vec::new();
+        let mut next = Some(net.network());
+        // In ascending order, and each before those inside of it.
+        for inner in inside.into_iter().filter(|it| *it != net) {
+            let Some(first) = next.filter(|first| *first <= inner.network()) else { continue };
+            if first < inner.network() {
+                ranges.push(first..=predecessor(inner.network()));
+            }
+            next = successor(inner.broadcast());
+        }
+        if let Some(first) = next.filter(|first| *first <= net.broadcast()) {
+            // The last block inside may have ended where this one does.
+            if net.contains(&first) {
+                ranges.push(first..=net.broadcast());
+            }
+        }
+        ranges
+    }
+
     /// The nodes that have this address.
     pub(crate) fn nodes_at(&self, address: IpAddr) -> &[NodeId] {
         self.nodes.get(&address).map_or(&[], |nodes| nodes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn longest_in(blocks: &[&str], net: &str) -> Vec<String> {
+        let mut addresses = Addresses::default();
+        for block in blocks {
+            addresses.set_block(block.parse().unwrap(), Some(IdentityId(1)));
+        }
+        let ranges = addresses.longest_in(net.parse().unwrap());
+        ranges.iter().map(|range| format!("{}-{}", range.start(), range.end())).collect()
+    }
+
+    #[test]
+    fn a_block_without_those_inside() {
+        let blocks =
+            ["10.0.0.0/8", "10.0.0.0/30", "10.0.0.2/31", "10.255.255.255/32", "11.0.0.0/8"];
+        assert_eq!(longest_in(&blocks, "10.0.0.0/8"), ["10.0.0.4-10.255.255.254"]);
+        assert_eq!(longest_in(&blocks, "10.0.0.0/30"), ["10.0.0.0-10.0.0.1"]);
+        assert_eq!(longest_in(&blocks, "10.0.0.2/31"), ["10.0.0.2-10.0.0.3"]);
+        assert_eq!(longest_in(&["::/0", "::/1"], "::/0").len(), 1);
+        assert!(longest_in(&["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"], "0.0.0.0/0").is_empty());
+        let whole = longest_in(&["0.0.0.0/0"], "0.0.0.0/0");
+        assert_eq!(whole, ["0.0.0.0-255.255.255.255"]);
     }
 }

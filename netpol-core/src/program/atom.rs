@@ -1,7 +1,11 @@
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::model::{Block, DomainPattern, Name, PodSelector, Protocol, Selector};
+
+use super::SortedSet;
 
 /// A question about one end of a connection that a rule can ask: the unit that identities are told apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,18 +39,13 @@ pub(crate) struct Declares {
 pub(crate) struct AtomId(pub(crate) u32);
 
 /// All ends that answer every [`Atom`] alike.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
     /// The atoms that hold, in ascending order.
-    pub(crate) atoms: Box<[AtomId]>,
-    /// The addresses of endpoints, nodes and domain names that belong to it, in ascending order.
-    pub(crate) addresses: Vec<IpAddr>,
-    /// All other addresses that belong to it, as disjoint ranges in ascending order.
-    pub(crate) ranges: Vec<RangeInclusive<IpAddr>>,
-}
-
-impl Identity {
-    pub(crate) fn holds(&self, atom: AtomId) -> bool {
-        self.atoms.binary_search(&atom).is_ok()
-    }
+    pub(crate) atoms: Arc<[AtomId]>,
+    /// The addresses of endpoints, nodes and domain names that belong to it.
+    pub(crate) addresses: SortedSet<IpAddr>,
+    /// The blocks of which all addresses that have none of their own, and that no other block inside covers, belong to
+    /// it.
+    pub(crate) blocks: SortedSet<IpNet>,
 }

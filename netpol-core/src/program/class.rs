@@ -1,28 +1,30 @@
+use std::sync::Arc;
+
 use crate::model::Action;
 
-use super::{AtomId, IdentityId, Verdict};
+use super::{AtomId, IdentityId, SortedSet, Verdict};
 
 /// A verdict for every identity: the other ends that a profile allows on one or more ports.
 ///
-/// Profiles share it where their policies ask the same of the other end. It is named by what it asks
-/// ([`key`](Self::key)), not by who fulfils it today: a pod that joins or leaves changes a class in place.
+/// Profiles share it where their policies ask the same of the other end. It is defined by what it asks
+/// ([`Program::class_text`](super::Program::class_text)), not by who fulfils it today: a pod that joins or leaves
+/// changes a class in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
-    pub(crate) key: u128,
     pub(crate) default: Verdict,
-    /// The identities with the other verdict, in ascending order.
-    pub(crate) exceptions: Vec<IdentityId>,
+    /// The identities with the other verdict.
+    pub(crate) exceptions: SortedSet<IdentityId>,
     pub(crate) own_node: OwnNode,
-    pub(crate) stack: Stack,
+    pub(crate) stack: Arc<Stack>,
 }
 
 /// Whether traffic with the endpoint's own node is allowed although the class denies it (NP-NODE-1). That depends on
-/// the identity of the node's address where the Admin tier decides for some. Ids are in ascending order.
+/// the identity of the node's address where the Admin tier decides for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OwnNode {
     Never,
-    AllBut(Vec<IdentityId>),
-    Only(Vec<IdentityId>),
+    AllBut(SortedSet<IdentityId>),
+    Only(SortedSet<IdentityId>),
 }
 
 /// Index of a [`Class`] in its program.
@@ -61,34 +63,25 @@ impl ClassId {
 }
 
 impl Class {
-    pub(crate) const NOBODY: Self = Self {
-        key: 0,
-        default: Verdict::Deny,
-        exceptions: Vec::new(),
-        own_node: OwnNode::Never,
-        stack: Stack { admin: Vec::new(), network: None, baseline: Vec::new(), own_node: false },
-    };
+    /// Allows nobody.
+    pub(crate) fn nobody() -> Self {
+        let (exceptions, own_node) = (SortedSet::EMPTY, OwnNode::Never);
+        Self { default: Verdict::Deny, exceptions, own_node, stack: Arc::default() }
+    }
 
     /// The verdict for an identity, the exemption of the own node aside. `O(log n)` in the exceptions.
+    #[inline]
     pub fn verdict(&self, identity: IdentityId) -> Verdict {
-        match self.exceptions.binary_search(&identity) {
-            Ok(_) => self.default.opposite(),
-            Err(_) => self.default,
-        }
+        if self.exceptions.contains(identity) { self.default.opposite() } else { self.default }
     }
 
     /// Whether an address of this identity is allowed if it is the endpoint's own node's.
     pub(super) fn allows_own_node(&self, identity: IdentityId) -> bool {
         match &self.own_node {
             OwnNode::Never => false,
-            OwnNode::AllBut(denied) => denied.binary_search(&identity).is_err(),
-            OwnNode::Only(allowed) => allowed.binary_search(&identity).is_ok(),
+            OwnNode::AllBut(denied) => !denied.contains(identity),
+            OwnNode::Only(allowed) => allowed.contains(identity),
         }
-    }
-
-    /// A name for what it asks of the other end: the same in every program and process, and unique in a program.
-    pub fn key(&self) -> u128 {
-        self.key
     }
 
     /// The verdict for every other end, if there is no exception.
@@ -96,5 +89,60 @@ impl Class {
         let constant = self.exceptions.is_empty()
             && (self.own_node == OwnNode::Never || self.default == Verdict::Allow);
         constant.then_some(self.default)
+    }
+}
+
+impl Stack {
+    /// What it says of an end for which exactly these atoms hold.
+    pub(crate) fn verdict(&self, atoms: &[AtomId]) -> Verdict {
+        match first_match(&self.admin, atoms) {
+            Some(Action::Accept) => return Verdict::Allow,
+            Some(Action::Deny) => return Verdict::Deny,
+            Some(Action::Pass) | None => {}
+        }
+        let allowed = match &self.network {
+            Some(terms) => terms.include(atoms),
+            None => first_match(&self.baseline, atoms) != Some(Action::Deny),
+        };
+        if allowed { Verdict::Allow } else { Verdict::Deny }
+    }
+
+    /// What the Admin tier says of it.
+    pub(crate) fn admin_action(&self, atoms: &[AtomId]) -> Option<Action> {
+        first_match(&self.admin, atoms)
+    }
+
+    /// All atoms that it asks for, possibly some more than once.
+    pub(crate) fn atoms(&self) -> impl Iterator<Item = AtomId> {
+        let segments = self.admin.iter().chain(&self.baseline).map(|segment| &segment.terms);
+        segments
+            .chain(&self.network)
+            .flat_map(|terms| match terms {
+                Terms::Everyone => &[][..],
+                Terms::AnyOf(atoms) => atoms,
+            })
+            .copied()
+    }
+
+    /// It denies by default, and rules only ever add to it.
+    pub(crate) fn is_union(&self) -> bool {
+        self.admin.is_empty() && matches!(self.network, Some(Terms::AnyOf(_)))
+    }
+}
+
+fn first_match(segments: &[Segment], atoms: &[AtomId]) -> Option<Action> {
+    segments.iter().find(|segment| segment.terms.include(atoms)).map(|segment| segment.action)
+}
+
+impl Terms {
+    /// Whether an end for which exactly these atoms hold is included. Both lists are sorted; the shorter one is looked
+    /// up in the longer.
+    pub(crate) fn include(&self, holding: &[AtomId]) -> bool {
+        let Self::AnyOf(asked) = self else { return true };
+        let (few, many) = match asked.len() < holding.len() {
+            true => (asked.as_slice(), holding),
+            false => (holding, asked.as_slice()),
+        };
+        few.iter().any(|atom| many.binary_search(atom).is_ok())
     }
 }

@@ -69,7 +69,7 @@ impl Program {
         let address = match end {
             End::Address(address) => *address,
             End::Endpoint { namespace, name } => {
-                match self.inner.endpoint_ids.get(&(namespace.clone(), name.clone())) {
+                match self.inner.names.get(&(namespace.clone(), name.clone())) {
                     Some(NamedEnd::Ordinary(id)) => return self.resolve_by_name(*id),
                     Some(NamedEnd::Host(address)) => *address,
                     None => return Resolved::UNKNOWN,
@@ -77,7 +77,8 @@ impl Program {
             }
         };
         let known = self.inner.addresses.lookup(address);
-        let entry = known.endpoint.and_then(|id| self.inner.endpoints.get(id.0 as usize));
+        let entry =
+            known.endpoint.and_then(|id| self.inner.endpoints.get(id.0).map(|entry| &**entry));
         let nodes = match entry {
             Some(entry) if !entry.host => &[],
             _ => self.inner.addresses.nodes_at(address),
@@ -87,7 +88,7 @@ impl Program {
     }
 
     fn resolve_by_name(&self, id: EndpointId) -> Resolved<'_> {
-        let entry = self.inner.endpoints.get(id.0 as usize);
+        let entry = self.inner.endpoints.get(id.0).map(|entry| &**entry);
         let identity = entry.map_or(Addresses::NOTHING, |entry| entry.identity);
         Resolved { identity, endpoint: Some(id), entry, nodes: &[], address_known: false }
     }

@@ -31,15 +31,14 @@ impl Program {
         let mut members =
             Members { default: class.default, ranges, allow: Vec::new(), deny: Vec::new() };
 
-        for id in &class.exceptions {
-            let addresses = self.inner.identities.get(id.0 as usize).map(|it| &it.addresses);
-            for address in addresses.into_iter().flatten().filter(|it| Family::of(**it) == family) {
-                members.set(*address, class.default.opposite());
+        for identity in class.exceptions.iter().filter_map(|id| self.inner.identities.get(id.0)) {
+            for address in identity.addresses.iter().filter(|it| Family::of(*it) == family) {
+                members.set(address, class.default.opposite());
             }
         }
         // A union never denies what lies in one of its blocks; anything else may.
-        if !members.ranges.is_empty() && !class.is_union() {
-            for (address, known) in &self.inner.addresses.known {
+        if !members.ranges.is_empty() && !class.stack.is_union() {
+            for (address, known) in self.inner.addresses.known.iter() {
                 if Family::of(*address) == family && class.verdict(known.identity) == class.default
                 {
                     members.set(*address, class.default);
@@ -59,16 +58,13 @@ impl Program {
         members
     }
 
+    /// The addresses of the blocks that a class makes an exception of, single addresses aside.
     fn ranges(&self, class: &Class, family: Family) -> Vec<RangeInclusive<IpAddr>> {
-        let of_identity = |id: &IdentityId| self.inner.identities.get(id.0 as usize);
-        let mut ranges: Vec<_> = class
-            .exceptions
-            .iter()
-            .filter_map(of_identity)
-            .flat_map(|identity| &identity.ranges)
-            .filter(|range| Family::of(*range.start()) == family)
-            .cloned()
-            .collect();
+        let exceptions = class.exceptions.iter().filter_map(|id| self.inner.identities.get(id.0));
+        let blocks = exceptions.flat_map(|identity| identity.blocks.iter());
+        let blocks = blocks.filter(|net| Family::of_block(net) == family);
+        let mut ranges: Vec<_> =
+            blocks.flat_map(|net| self.inner.addresses.longest_in(net)).collect();
         ranges.sort_unstable_by_key(|range| *range.start());
         coalesce(ranges)
     }
@@ -84,7 +80,7 @@ impl Program {
             .filter(move |(address, nodes)| Family::of(**address) == family && of_own(nodes))
             .map(|(address, _)| (*address, addresses.lookup(*address)))
             .filter(|(_, known)| {
-                let entry = known.endpoint.and_then(|id| self.inner.endpoints.get(id.0 as usize));
+                let entry = known.endpoint.and_then(|id| self.inner.endpoints.get(id.0));
                 entry.is_none_or(|entry| entry.host)
             })
             .map(|(address, known)| (address, known.identity))
@@ -92,16 +88,7 @@ impl Program {
 
     fn own_node(&self) -> Option<NodeId> {
         let Scope::Node(own) = &self.inner.scope else { return None };
-        (0..).map(NodeId).zip(&self.inner.nodes).find(|(_, name)| *name == own).map(|(id, _)| id)
-    }
-}
-
-impl Class {
-    /// Whether it denies by default and rules only ever add to it.
-    fn is_union(&self) -> bool {
-        self.default == Verdict::Deny
-            && self.stack.admin.is_empty()
-            && self.stack.baseline.is_empty()
+        self.inner.nodes.iter().find(|(_, name)| *name == own).map(|(id, _)| NodeId(id))
     }
 }
 
@@ -148,6 +135,14 @@ pub(crate) fn coalesce(ranges: Vec<RangeInclusive<IpAddr>>) -> Vec<RangeInclusiv
         }
     }
     joined
+}
+
+/// The address before, of the same family; the lowest one is before itself.
+pub(crate) fn predecessor(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4(u32::from(v4).saturating_sub(1).into()),
+        IpAddr::V6(v6) => IpAddr::V6(u128::from(v6).saturating_sub(1).into()),
+    }
 }
 
 /// The next address of the same family.

@@ -10,7 +10,8 @@
 //!    [`Class`]: the set of identities that are allowed. Tiers, priorities, Pass, excepts and named ports are
 //!    resolved by then.
 //!
-//! A program does not know how it was compiled, and never changes; a clone shares everything.
+//! A program does not know how it was compiled, and never changes; a clone shares everything, and the program that
+//! follows after an event shares all that the event does not touch.
 
 mod address;
 mod atom;
@@ -19,13 +20,14 @@ mod decide;
 mod explain;
 mod members;
 mod profile;
+mod shared;
+mod text;
 mod trace;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use ahash::HashMap;
 use smallvec::SmallVec;
 
 use crate::model::{Name, Options};
@@ -34,19 +36,19 @@ pub(crate) use address::{Addresses, Known};
 pub(crate) use atom::{Atom, AtomId, Declares, Identity};
 pub(crate) use class::{OwnNode, Segment, Stack, Terms};
 pub(crate) use profile::Side;
+pub(crate) use shared::{Shards, SortedSet, Table};
 
 pub use class::{Class, ClassId};
 pub use decide::{Decision, Verdict};
 pub use explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
 pub use members::Members;
-pub(crate) use members::successor;
 pub use profile::{PortMap, Profile, ProfileId};
 
 /// The compiled policies of a cluster, or of one node of it: see the [module](self).
 ///
 /// `Send + Sync`, and cheap to clone. Two programs compare equal if they were compiled from objects that say the
 /// same.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Program {
     inner: Arc<Inner>,
 }
@@ -95,24 +97,51 @@ pub(crate) enum NamedEnd {
     Host(IpAddr),
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) scope: Scope,
     pub(crate) addresses: Addresses,
-    pub(crate) identities: Vec<Identity>,
-    pub(crate) atoms: Vec<Atom>,
-    pub(crate) atom_ids: HashMap<Atom, AtomId>,
-    pub(crate) endpoints: Vec<EndpointEntry>,
-    pub(crate) endpoint_ids: HashMap<(Name, Name), NamedEnd>,
-    pub(crate) profiles: Vec<Profile>,
-    pub(crate) classes: Vec<Class>,
-    pub(crate) nodes: Vec<Name>,
+    pub(crate) identities: Table<Identity>,
+    pub(crate) atoms: Table<Atom>,
+    pub(crate) endpoints: Table<Arc<EndpointEntry>>,
+    pub(crate) names: Shards<(Name, Name), NamedEnd>,
+    pub(crate) profiles: Table<Profile>,
+    pub(crate) classes: Table<Class>,
+    pub(crate) nodes: Table<Name>,
 }
 
 impl Program {
-    pub(crate) fn new(inner: Inner) -> Self {
+    /// A program without policies and endpoints.
+    pub(crate) fn empty(options: Options, scope: Scope) -> Self {
+        let inner = Inner {
+            options,
+            scope,
+            addresses: Addresses::default(),
+            identities: Table::default(),
+            atoms: Table::default(),
+            endpoints: Table::default(),
+            names: Shards::default(),
+            profiles: Table::default(),
+            classes: Table::default(),
+            nodes: Table::default(),
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The program's parts, to be changed; shared with nobody by then.
+    pub(crate) fn edit(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.inner)
+    }
+
+    /// Who has an address as far as blocks tell.
+    pub(crate) fn by_block(&self, address: IpAddr) -> IdentityId {
+        self.inner.addresses.longest_prefix(address)
+    }
+
+    /// Whether it knows an endpoint of this number.
+    pub(crate) fn entry(&self, id: u32) -> bool {
+        self.inner.endpoints.get(id).is_some()
     }
 
     /// Whose endpoints it polices.
@@ -125,38 +154,41 @@ impl Program {
         &self.inner.options
     }
 
-    /// The endpoints that it polices, those without any applicable policy included, ordered by namespace and name.
+    /// The endpoints that it polices, those without any applicable policy included, in no particular order.
     pub fn endpoints(&self) -> impl Iterator<Item = &EndpointEntry> {
-        self.inner.endpoints.iter().filter(|endpoint| endpoint.profile.is_some())
+        let endpoints = self.inner.endpoints.iter().map(|(_, entry)| &**entry);
+        endpoints.filter(|entry| entry.profile.is_some())
     }
 
     /// The profile of this id.
     ///
     /// Ids come from this program only; one of another program gives some other profile or the open one.
+    #[inline]
     pub fn profile(&self, id: ProfileId) -> &Profile {
         static OPEN: Profile = Profile::OPEN;
-        self.inner.profiles.get(id.0 as usize).unwrap_or(&OPEN)
+        self.inner.profiles.get(id.0).unwrap_or(&OPEN)
     }
 
     /// All profiles with their ids.
     pub fn profiles(&self) -> impl Iterator<Item = (ProfileId, &Profile)> {
-        (0..).map(ProfileId).zip(&self.inner.profiles)
+        self.inner.profiles.iter().map(|(id, profile)| (ProfileId(id), profile))
     }
 
-    /// The class of this id; as [`profile`](Self::profile).
+    /// The class of this id; as [`profile`](Self::profile), with one that allows nobody for an id of nothing.
+    #[inline]
     pub fn class(&self, id: ClassId) -> &Class {
-        static NOBODY: Class = Class::NOBODY;
-        self.inner.classes.get(id.0 as usize).unwrap_or(&NOBODY)
+        static NOBODY: LazyLock<Class> = LazyLock::new(Class::nobody);
+        self.inner.classes.get(id.0).unwrap_or_else(|| &NOBODY)
     }
 
     /// All classes with their ids.
     pub fn classes(&self) -> impl Iterator<Item = (ClassId, &Class)> {
-        (0..).map(ClassId).zip(&self.inner.classes)
+        self.inner.classes.iter().map(|(id, class)| (ClassId(id), class))
     }
 
     /// How many identities it tells apart.
     pub fn identity_count(&self) -> usize {
-        self.inner.identities.len()
+        self.inner.identities.iter().count()
     }
 }
 
@@ -181,6 +213,11 @@ impl EndpointEntry {
         self.profile.unwrap_or(ProfileId::NONE)
     }
 
+    /// What it may do with itself, where that is policed ([`SelfTraffic`](crate::model::SelfTraffic)).
+    pub fn own_profile(&self) -> Option<ProfileId> {
+        self.own
+    }
+
     /// Whether it stands for the host-network pods of the node that it is named after, which are policed on
     /// request only ([`HostNetworkSubjects`](crate::model::HostNetworkSubjects)).
     pub fn is_host(&self) -> bool {
@@ -192,10 +229,10 @@ impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Program")
             .field("scope", &self.inner.scope)
-            .field("endpoints", &self.inner.endpoints.len())
-            .field("identities", &self.inner.identities.len())
-            .field("profiles", &self.inner.profiles.len())
-            .field("classes", &self.inner.classes.len())
+            .field("endpoints", &self.inner.endpoints.iter().count())
+            .field("identities", &self.inner.identities.iter().count())
+            .field("profiles", &self.inner.profiles.iter().count())
+            .field("classes", &self.inner.classes.iter().count())
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use crate::model::{
 
 use super::decide::Judged;
 use super::explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
-use super::{Atom, Declares, Identity, Profile, Program, Verdict};
+use super::{Atom, AtomId, Declares, Identity, Profile, Program, Verdict};
 
 impl Program {
     /// Judges one new connection as [`decide`](Self::decide) does, and tells why.
@@ -24,7 +24,7 @@ impl Program {
             let trace = Trace {
                 program: self,
                 profile: self.profile(judged?.profile),
-                peer: self.inner.identities.get(peer.identity.0 as usize)?,
+                peer: self.inner.identities.get(peer.identity.0)?,
                 // Who is asked about by name has no address to match by.
                 peer_address_known: peer.address_known,
                 direction,
@@ -226,7 +226,13 @@ impl Trace<'_> {
     }
 
     fn holds(&self, atom: &Atom) -> bool {
-        self.program.inner.atom_ids.get(atom).is_some_and(|id| self.peer.holds(*id))
+        self.atom(atom).is_some()
+    }
+
+    /// The id of an atom, if it holds for the peer.
+    fn atom(&self, atom: &Atom) -> Option<AtomId> {
+        let atoms = &self.program.inner.atoms;
+        self.peer.atoms.iter().copied().find(|id| atoms.get(id.0) == Some(atom))
     }
 
     /// Whether the rule's ports match, a name as it counts for this peer.
@@ -264,9 +270,9 @@ impl Trace<'_> {
         let also = match peer {
             None => None,
             Some(peer) if network || matches!(peer, Peer::Pods(_)) => {
-                let atom = atom_of(options, tier, peer);
-                match atom.and_then(|atom| self.program.inner.atom_ids.get(&atom)) {
-                    Some(id) => Some(*id),
+                let atom = atom_of(options, tier, peer).and_then(|atom| self.atom(&atom));
+                match atom {
+                    Some(id) => Some(id),
                     None => return false,
                 }
             }

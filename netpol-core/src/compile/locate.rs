@@ -1,0 +1,305 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::program::{
+    Addresses, AtomId, EndpointEntry, EndpointId, Identity, IdentityId, Known, NamedEnd, NodeId,
+    Scope,
+};
+
+use super::places::Placed;
+use super::workload::WorkloadId;
+use super::{Compiler, take};
+
+impl Compiler {
+    /// The identity for which exactly these atoms hold, with one more user.
+    pub(super) fn acquire_identity(&mut self, mut atoms: Vec<AtomId>) -> IdentityId {
+        atoms.sort_unstable();
+        atoms.dedup();
+        let atoms: Arc<[AtomId]> = atoms.into();
+        let id = self.identities.acquire(&atoms);
+        let identities = &mut self.program.edit().identities;
+        if identities.get(id).is_none_or(|it| it.atoms != atoms) {
+            identities.set(id, Identity { atoms, ..Identity::default() });
+        }
+        IdentityId(id)
+    }
+
+    /// Cuts the address space where any block begins or ends.
+    pub(super) fn settle_blocks(&mut self) {
+        let (changed, recut) = self.blocks.settle();
+        for cut in recut {
+            let now = cut.atoms.map(|atoms| self.acquire_identity(atoms));
+            if now != cut.before {
+                let inner = self.program.edit();
+                inner.addresses.set_block(cut.net, now);
+                if let Some(identity) = cut.before.and_then(|it| inner.identities.get_mut(it.0)) {
+                    identity.blocks.remove(cut.net);
+                }
+                if let Some(identity) = now.and_then(|it| inner.identities.get_mut(it.0)) {
+                    identity.blocks.insert(cut.net);
+                }
+            }
+            if let Some(now) = now {
+                self.blocks.identify(cut.net, now);
+            }
+            if let Some(before) = cut.before {
+                self.identities.release(before.0);
+            }
+        }
+        for net in changed {
+            let inside = self.places.located.range(net.network()..=net.broadcast());
+            self.dirty.addresses.extend(inside.map(|(address, _)| *address));
+        }
+    }
+
+    /// Finds out who has each address.
+    pub(super) fn settle_addresses(&mut self) {
+        for address in take(&mut self.dirty.addresses) {
+            self.locate(address);
+        }
+        self.located.clear();
+    }
+
+    fn locate(&mut self, address: IpAddr) {
+        let before = self.places.located.get(&address).copied();
+        let known_before = self.program.edit().addresses.known.get(&address).copied();
+        if let Some(EndpointId(id)) = known_before.and_then(|it| it.endpoint) {
+            self.dirty.entries.push(id);
+        }
+        // Whose an address is changes the entries of all that claim it.
+        self.dirty.entries.extend_from_slice(self.places.claimants(address));
+        let owner = self.places.owner(address);
+        let now = self.places.is_known(address).then(|| self.identify(address, owner));
+        let kept = now.filter(|id| self.is_kept(address, *id, owner));
+        match now {
+            Some(now) => drop(self.places.located.insert(address, now)),
+            None => drop(self.places.located.remove(&address)),
+        }
+        let subject = owner.or_else(|| self.hosts.by_address.get(&address).copied());
+        let known = kept.map(|identity| Known { identity, endpoint: subject.map(EndpointId) });
+        self.dirty.entries.extend(subject);
+
+        let nodes = match kept {
+            Some(_) => self.nodes_in_scope(address),
+            None => SmallVec::new(),
+        };
+        let inner = self.program.edit();
+        if inner.addresses.nodes_at(address) != nodes.as_slice() {
+            let at = Arc::make_mut(&mut inner.addresses.nodes);
+            if nodes.is_empty() {
+                at.remove(&address);
+            } else {
+                at.insert(address, nodes);
+            }
+        }
+        if known != known_before {
+            let identity = |known: Option<Known>| known.map(|it| it.identity);
+            if identity(known) != identity(known_before) {
+                if let Some(it) =
+                    known_before.and_then(|it| inner.identities.get_mut(it.identity.0))
+                {
+                    it.addresses.remove(address);
+                }
+                if let Some(it) = known.and_then(|it| inner.identities.get_mut(it.identity.0)) {
+                    it.addresses.insert(address);
+                }
+            }
+            match known {
+                Some(known) => inner.addresses.known.insert(address, known),
+                None => inner.addresses.known.remove(&address),
+            }
+        }
+        if let Some(before) = before {
+            self.identities.release(before.0);
+        }
+    }
+
+    /// Who has an address that means something of its own.
+    fn identify(&mut self, address: IpAddr, owner: Option<u32>) -> IdentityId {
+        let by_block = self.program.edit().addresses.longest_prefix(address);
+        let nodes: SmallVec<[NodeId; 1]> = self.places.nodes_at(address).into();
+        let workload = owner.and_then(|id| self.places.endpoint(id)).map(|it| it.workload);
+        let mut atoms = self.labelled_atoms(address, &nodes);
+        let cached = workload.filter(|_| atoms.is_empty());
+        if let Some(id) = cached.and_then(|it| self.located.get(&(it, by_block))).copied() {
+            self.identities.retain(id.0);
+            return id;
+        }
+        let inner = self.program.edit();
+        if let Some(identity) = inner.identities.get(by_block.0) {
+            atoms.extend_from_slice(&identity.atoms);
+        }
+        let mut depends_on_address = false;
+        match workload {
+            Some(id) => {
+                let workload = self.workloads.get(id).cloned();
+                if let (Some(state), Some(workload)) = (self.workloads.peek(id), workload) {
+                    atoms.extend_from_slice(&state.holding);
+                    depends_on_address = state.depends_on_address;
+                    if depends_on_address {
+                        self.special.add_declared(workload.ports.iter(), false, &mut atoms);
+                    }
+                }
+            }
+            None => self.add_hosts(&nodes, &mut atoms),
+        }
+        let id = self.acquire_identity(atoms);
+        if let Some(workload) = cached.filter(|_| !depends_on_address) {
+            self.located.insert((workload, by_block), id);
+        }
+        id
+    }
+
+    /// The atoms that hold for an address because of a node's labels or a domain's name.
+    fn labelled_atoms(&self, address: IpAddr, nodes: &[NodeId]) -> Vec<AtomId> {
+        let nodes = || nodes.iter().filter_map(|id| self.places.node(*id));
+        let by_node = self
+            .special
+            .nodes
+            .iter()
+            .filter(|(_, selector)| nodes().any(|node| selector.matches(&node.labels)));
+        let by_name =
+            self.special.domains.iter().filter(|(_, pattern)| {
+                self.places.domains_at(address).any(|it| pattern.matches(it))
+            });
+        by_node.map(|(id, _)| *id).chain(by_name.map(|(id, _)| *id)).collect()
+    }
+
+    /// The atoms that hold for a node's address because of the host-network endpoints there.
+    fn add_hosts(&self, nodes: &[NodeId], atoms: &mut Vec<AtomId>) {
+        let hosts = self.places.hosts_of(nodes).into_iter();
+        let hosts = hosts.filter_map(|id| self.places.endpoint(id)).map(|it| it.workload);
+        let mut workloads: Vec<WorkloadId> = hosts.collect();
+        workloads.sort_unstable();
+        workloads.dedup();
+        let states = workloads.iter().filter_map(|id| self.workloads.peek(*id));
+        atoms.extend(states.flat_map(|state| &state.holding));
+        let listed = workloads.iter().filter_map(|id| self.workloads.get(*id));
+        self.special.add_declared(listed.flat_map(|it| &it.ports), true, atoms);
+    }
+
+    /// Whether the program has to know an address: what is not policed here, and what no rule can tell from the
+    /// addresses around it, is left out where only one node is in scope.
+    fn is_kept(&self, address: IpAddr, identity: IdentityId, owner: Option<u32>) -> bool {
+        let subject_in_scope = match owner {
+            Some(owner) => self.places.endpoint(owner).is_some_and(|it| it.in_scope),
+            None => {
+                let host = self.hosts.by_address.get(&address);
+                host.and_then(|id| self.hosts.subjects.get(id)).is_some_and(|it| it.in_scope)
+            }
+        };
+        self.scope == Scope::Cluster
+            || subject_in_scope
+            || identity != self.program.by_block(address)
+            || !self.nodes_in_scope(address).is_empty()
+    }
+
+    /// The nodes that have an address, as far as they matter: of other nodes only those that share an address with ours
+    /// could, and only where nodes are policed.
+    fn nodes_in_scope(&self, address: IpAddr) -> SmallVec<[NodeId; 1]> {
+        let nodes = self.places.nodes_at(address).iter().copied();
+        let all = self.own_node.is_none() || self.hosts_are_policed();
+        let mut nodes: SmallVec<[NodeId; 1]> =
+            nodes.filter(|id| all || self.own_node == Some(*id)).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
+    /// Brings the entries of endpoints up to date, and who goes by which name.
+    pub(super) fn settle_entries(&mut self) {
+        for id in take(&mut self.dirty.entries) {
+            let entry = match self.places.endpoint(id).cloned() {
+                Some(placed) => {
+                    let name = (&placed.endpoint.namespace, &placed.endpoint.name);
+                    self.dirty.names.push((name.0.clone(), name.1.clone()));
+                    self.entry(id, &placed)
+                }
+                None => self.host_entry(id),
+            };
+            let endpoints = &mut self.program.edit().endpoints;
+            match entry {
+                Some(entry) => {
+                    if endpoints.get(id).is_none_or(|it| **it != entry) {
+                        endpoints.set(id, Arc::new(entry));
+                    }
+                }
+                None => endpoints.clear(id),
+            }
+        }
+        for name in take(&mut self.dirty.names) {
+            let end = self.named_end(&name);
+            let names = &mut self.program.edit().names;
+            match end {
+                Some(end) if names.get(&name) == Some(&end) => {}
+                Some(end) => names.insert(name, end),
+                None => names.remove(&name),
+            }
+        }
+        self.settle_nodes();
+    }
+
+    fn entry(&mut self, id: u32, placed: &Placed) -> Option<EndpointEntry> {
+        let endpoint = &placed.endpoint;
+        if endpoint.host_network {
+            return None;
+        }
+        let state = self.workloads.peek(placed.workload)?;
+        let identity = state.named.unwrap_or(Addresses::NOTHING);
+        let (profile, own) = match placed.in_scope {
+            true => (state.profile, state.own),
+            false => (None, None),
+        };
+        let owned = endpoint.addresses.iter().copied();
+        let mut addresses: SmallVec<[IpAddr; 2]> = SmallVec::new();
+        for address in owned.filter(|it| self.places.owner(*it) == Some(id)) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        let known = &self.program.edit().addresses.known;
+        let is_located = addresses.iter().any(|address| known.get(address).is_some());
+        let needed = placed.in_scope || identity != Addresses::NOTHING || is_located;
+        let node_counts = |node: &NodeId| self.own_node.is_none_or(|own| own == *node);
+        needed.then(|| EndpointEntry {
+            namespace: endpoint.namespace.clone(),
+            name: endpoint.name.clone(),
+            addresses,
+            node: placed.node.filter(node_counts),
+            profile,
+            own,
+            identity,
+            host: false,
+        })
+    }
+
+    fn host_entry(&mut self, id: u32) -> Option<EndpointEntry> {
+        let (profile, own) = self.hosts.profile_of(id);
+        let host = self.hosts.subjects.get(&id)?;
+        Some(EndpointEntry {
+            namespace: "".into(),
+            name: host.name.clone(),
+            addresses: host.addresses.clone(),
+            node: None,
+            profile,
+            own,
+            identity: Addresses::NOTHING,
+            host: true,
+        })
+    }
+
+    /// Who is meant by a name: the ordinary endpoint of the lowest uid, or else the node of a host-network one.
+    fn named_end(&mut self, name: &(crate::model::Name, crate::model::Name)) -> Option<NamedEnd> {
+        let ids = self.places.named(name);
+        let placed = |id: &u32| self.places.endpoint(*id);
+        let is_host = |id: &u32| placed(id).is_some_and(|it| it.endpoint.host_network);
+        if let Some(id) = ids.iter().find(|id| !is_host(id)) {
+            let entry = self.program.entry(*id);
+            return entry.then_some(NamedEnd::Ordinary(EndpointId(*id)));
+        }
+        let host = ids.first().and_then(placed)?;
+        let node = host.endpoint.node.as_ref().and_then(|node| self.places.node_named(node))?;
+        node.addresses.first().copied().map(NamedEnd::Host)
+    }
+}

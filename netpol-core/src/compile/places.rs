@@ -1,0 +1,249 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ahash::HashMap;
+use smallvec::SmallVec;
+
+use crate::cluster::EndpointKey;
+use crate::model::{DomainPattern, Endpoint, Name, Node, Selector};
+use crate::program::{IdentityId, NodeId};
+
+use super::interner::Interner;
+use super::workload::WorkloadId;
+
+/// Who is where: endpoints, nodes and domain names by address and by name.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    ids: HashMap<EndpointKey, u32>,
+    endpoints: Vec<Option<Placed>>,
+    vacant: Vec<u32>,
+    /// The ordinary endpoints that say an address is theirs.
+    claims: HashMap<IpAddr, SmallVec<[u32; 1]>>,
+    by_name: HashMap<(Name, Name), SmallVec<[u32; 1]>>,
+    pub(super) node_names: Interner<Name>,
+    nodes: HashMap<NodeId, Arc<Node>>,
+    by_node_address: HashMap<IpAddr, SmallVec<[NodeId; 1]>>,
+    /// The host-network endpoints of a node.
+    hosts: HashMap<NodeId, BTreeSet<u32>>,
+    domains: BTreeMap<Name, BTreeSet<IpAddr>>,
+    domains_at: HashMap<IpAddr, BTreeSet<Name>>,
+    /// The identity of every address that means something of its own.
+    pub(super) located: BTreeMap<IpAddr, IdentityId>,
+}
+
+/// An endpoint that counts (M2).
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) workload: WorkloadId,
+    pub(super) node: Option<NodeId>,
+    pub(super) in_scope: bool,
+}
+
+impl Places {
+    pub(super) fn id(&self, key: &EndpointKey) -> Option<u32> {
+        self.ids.get(key).copied()
+    }
+
+    pub(super) fn endpoint(&self, id: u32) -> Option<&Placed> {
+        self.endpoints.get(id as usize)?.as_ref()
+    }
+
+    /// A number for something that has an entry in the program.
+    pub(super) fn reserve(&mut self) -> u32 {
+        self.vacant.pop().unwrap_or_else(|| {
+            self.endpoints.push(None);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "memory ends before 2^32 endpoints"
+            )]
+            let last = (self.endpoints.len() - 1) as u32;
+            last
+        })
+    }
+
+    pub(super) fn vacate(&mut self, id: u32) {
+        self.vacant.push(id);
+    }
+
+    pub(super) fn node_id(&mut self, name: &Name) -> NodeId {
+        NodeId(self.node_names.acquire(name))
+    }
+
+    /// Puts an endpoint at the number reserved for it.
+    pub(super) fn place(&mut self, key: EndpointKey, id: u32, placed: Placed) {
+        let endpoint = &placed.endpoint;
+        let name = (endpoint.namespace.clone(), endpoint.name.clone());
+        self.by_name.entry(name).or_default().push(id);
+        if endpoint.host_network {
+            if let Some(node) = placed.node {
+                self.hosts.entry(node).or_default().insert(id);
+            }
+        } else {
+            for address in &endpoint.addresses {
+                let claims = self.claims.entry(*address).or_default();
+                if !claims.contains(&id) {
+                    claims.push(id);
+                }
+            }
+        }
+        self.ids.insert(key, id);
+        if let Some(slot) = self.endpoints.get_mut(id as usize) {
+            *slot = Some(placed);
+        }
+    }
+
+    /// Takes an endpoint away; its number stays reserved.
+    pub(super) fn displace(&mut self, key: &EndpointKey) -> Option<(u32, Placed)> {
+        let id = self.ids.remove(key)?;
+        let placed = self.endpoints.get_mut(id as usize)?.take()?;
+        let endpoint = &placed.endpoint;
+        let name = (endpoint.namespace.clone(), endpoint.name.clone());
+        if let Some(ids) = self.by_name.get_mut(&name) {
+            ids.retain(|it| *it != id);
+            if ids.is_empty() {
+                self.by_name.remove(&name);
+            }
+        }
+        if let Some(node) = placed.node {
+            if let Some(hosts) = self.hosts.get_mut(&node) {
+                hosts.remove(&id);
+                if hosts.is_empty() {
+                    self.hosts.remove(&node);
+                }
+            }
+            self.node_names.release(node.0);
+        }
+        for address in &endpoint.addresses {
+            if let Some(claims) = self.claims.get_mut(address) {
+                claims.retain(|it| *it != id);
+                if claims.is_empty() {
+                    self.claims.remove(address);
+                }
+            }
+        }
+        Some((id, placed))
+    }
+
+    /// The ordinary endpoint that has an address: of several that claim it the first by key (M3).
+    pub(super) fn owner(&self, address: IpAddr) -> Option<u32> {
+        let claims = self.claims.get(&address)?;
+        claims.iter().copied().min_by_key(|id| self.endpoint(*id).map(|it| key_of(&it.endpoint)))
+    }
+
+    /// The ordinary endpoints that claim an address.
+    pub(super) fn claimants(&self, address: IpAddr) -> &[u32] {
+        self.claims.get(&address).map_or(&[], |claims| claims)
+    }
+
+    /// All that goes by a name, in the order of uids.
+    pub(super) fn named(&self, name: &(Name, Name)) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.by_name.get(name).into_iter().flatten().copied().collect();
+        ids.sort_by_key(|id| self.endpoint(*id).map(|it| it.endpoint.uid.clone()));
+        ids
+    }
+
+    /// Adds, replaces or removes a node. Returns the addresses that it had or has.
+    pub(super) fn set_node(&mut self, name: &Name, node: Option<Arc<Node>>) -> Vec<IpAddr> {
+        let id = NodeId(self.node_names.acquire(name));
+        let mut touched = Vec::new();
+        if let Some(old) = self.nodes.remove(&id) {
+            self.node_names.release(id.0);
+            for address in &old.addresses {
+                if let Some(at) = self.by_node_address.get_mut(address) {
+                    at.retain(|it| *it != id);
+                    if at.is_empty() {
+                        self.by_node_address.remove(address);
+                    }
+                }
+            }
+            touched.extend_from_slice(&old.addresses);
+        }
+        if let Some(node) = node {
+            self.node_names.retain(id.0);
+            for address in &node.addresses {
+                let at = self.by_node_address.entry(*address).or_default();
+                if !at.contains(&id) {
+                    at.push(id);
+                }
+            }
+            touched.extend_from_slice(&node.addresses);
+            self.nodes.insert(id, node);
+        }
+        self.node_names.release(id.0);
+        touched
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&id)
+    }
+
+    pub(super) fn node_named(&self, name: &Name) -> Option<&Arc<Node>> {
+        self.nodes.get(&NodeId(self.node_names.find(name)?))
+    }
+
+    /// The nodes that have an address.
+    pub(super) fn nodes_at(&self, address: IpAddr) -> &[NodeId] {
+        self.by_node_address.get(&address).map_or(&[], |nodes| nodes)
+    }
+
+    /// The addresses of all nodes, with the nodes that have them.
+    pub(super) fn node_addresses(&self) -> impl Iterator<Item = (IpAddr, &[NodeId])> {
+        self.by_node_address.iter().map(|(address, nodes)| (*address, nodes.as_slice()))
+    }
+
+    /// The addresses of the nodes that a selector matches.
+    pub(super) fn addresses_of_nodes(&self, selector: &Selector) -> Vec<IpAddr> {
+        let matching = self.nodes.values().filter(|node| selector.matches(&node.labels));
+        matching.flat_map(|node| &node.addresses).copied().collect()
+    }
+
+    /// The host-network endpoints of these nodes.
+    pub(super) fn hosts_of(&self, nodes: &[NodeId]) -> BTreeSet<u32> {
+        nodes.iter().filter_map(|node| self.hosts.get(node)).flatten().copied().collect()
+    }
+
+    /// Adds or takes away an observation.
+    pub(super) fn set_domain(&mut self, name: &Name, address: IpAddr, known: bool) {
+        if known {
+            self.domains.entry(name.clone()).or_default().insert(address);
+            self.domains_at.entry(address).or_default().insert(name.clone());
+            return;
+        }
+        if let Some(addresses) = self.domains.get_mut(name) {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.domains.remove(name);
+            }
+        }
+        if let Some(names) = self.domains_at.get_mut(&address) {
+            names.remove(name);
+            if names.is_empty() {
+                self.domains_at.remove(&address);
+            }
+        }
+    }
+
+    /// The names that were seen to stand for an address.
+    pub(super) fn domains_at(&self, address: IpAddr) -> impl Iterator<Item = &Name> {
+        self.domains_at.get(&address).into_iter().flatten()
+    }
+
+    /// The addresses of the names that a pattern matches.
+    pub(super) fn addresses_of_domains(&self, pattern: &DomainPattern) -> Vec<IpAddr> {
+        let matching = self.domains.iter().filter(|(name, _)| pattern.matches(name));
+        matching.flat_map(|(_, addresses)| addresses).copied().collect()
+    }
+
+    /// Whether an address means something of its own.
+    pub(super) fn is_known(&self, address: IpAddr) -> bool {
+        self.claims.contains_key(&address)
+            || self.by_node_address.contains_key(&address)
+            || self.domains_at.contains_key(&address)
+    }
+}
+
+pub(super) fn key_of(endpoint: &Endpoint) -> EndpointKey {
+    (endpoint.namespace.clone(), endpoint.name.clone(), endpoint.uid.clone())
+}

@@ -1,0 +1,270 @@
+//! Containers whose clones share almost everything: how a program is cheap to clone, and the next one is made from it
+//! by changing only what an event touches.
+//!
+//! All are two levels deep: an array of chunks, both behind an [`Arc`]. A look-up costs one more step than in a plain
+//! array, which matters little; a change copies one chunk and the array of chunks, some hundred words each, if
+//! somebody else still holds the former version, and nothing if nobody does. Trees that share more exist as crates,
+//! but their look-ups are several times deeper, and look-ups are what happens for every packet.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use ahash::{HashMap, RandomState};
+use smallvec::SmallVec;
+
+/// A growing array.
+#[derive(Clone, Debug)]
+pub(crate) struct Table<T> {
+    chunks: Arc<Vec<Arc<Vec<Option<T>>>>>,
+}
+
+const CHUNK: usize = 128;
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { chunks: Arc::default() }
+    }
+}
+
+impl<T: Clone> Table<T> {
+    #[inline]
+    pub(crate) fn get(&self, at: u32) -> Option<&T> {
+        let at = at as usize;
+        self.chunks.get(at / CHUNK)?.get(at % CHUNK)?.as_ref()
+    }
+
+    /// Every value with its index, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let slots = self.chunks.iter().zip((0..).step_by(CHUNK));
+        slots.flat_map(|(chunk, first)| {
+            (first..).zip(chunk.iter()).filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
+        })
+    }
+
+    pub(crate) fn set(&mut self, at: u32, value: T) {
+        *self.slot(at) = Some(value);
+    }
+
+    pub(crate) fn clear(&mut self, at: u32) {
+        if self.get(at).is_some() {
+            *self.slot(at) = None;
+        }
+    }
+
+    /// The value at an index, to be changed.
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+        self.get(at)?;
+        self.slot(at).as_mut()
+    }
+
+    fn slot(&mut self, at: u32) -> &mut Option<T> {
+        let at = at as usize;
+        let chunks = Arc::make_mut(&mut self.chunks);
+        if chunks.len() <= at / CHUNK {
+            chunks.resize_with(at / CHUNK + 1, || Arc::new(vec![None; CHUNK]));
+        }
+        // Both indexes were made to exist just above.
+        #[expect(clippy::indexing_slicing, reason = "resized above")]
+        &mut Arc::make_mut(&mut chunks[at / CHUNK])[at % CHUNK]
+    }
+}
+
+/// A sorted set of small values: in place as long as it is short, in chunks when it is long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SortedSet<T> {
+    Short(SmallVec<[T; 6]>),
+    Long(Arc<Vec<Arc<Vec<T>>>>),
+}
+
+const LONGEST: usize = 512;
+
+impl<T> Default for SortedSet<T> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl<T> SortedSet<T> {
+    pub(crate) const EMPTY: Self = Self::Short(SmallVec::new_const());
+}
+
+impl<T: Copy + Ord> SortedSet<T> {
+    #[inline]
+    pub(crate) fn contains(&self, value: T) -> bool {
+        match self {
+            Self::Short(values) => values.contains(&value),
+            Self::Long(chunks) => {
+                let at = chunks.partition_point(|chunk| chunk.last() < Some(&value));
+                chunks.get(at).is_some_and(|chunk| chunk.binary_search(&value).is_ok())
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Short(values) => values.is_empty(),
+            Self::Long(chunks) => chunks.is_empty(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Short(values) => values.len(),
+            Self::Long(chunks) => chunks.iter().map(|chunk| chunk.len()).sum(),
+        }
+    }
+
+    /// In ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = T> {
+        let (short, long) = match self {
+            Self::Short(values) => (values.as_slice(), &[][..]),
+            Self::Long(chunks) => (&[][..], chunks.as_slice()),
+        };
+        short.iter().chain(long.iter().flat_map(|chunk| chunk.iter())).copied()
+    }
+
+    /// Adds a value; tells whether it was not there.
+    pub(crate) fn insert(&mut self, value: T) -> bool {
+        match self {
+            Self::Short(values) => {
+                let Err(at) = values.binary_search(&value) else { return false };
+                values.insert(at, value);
+                if values.len() > values.inline_size() {
+                    *self = Self::Long(Arc::new(vec![Arc::new(values.to_vec())]));
+                }
+                true
+            }
+            Self::Long(chunks) => {
+                let last = chunks.len().saturating_sub(1);
+                let at = chunks.partition_point(|chunk| chunk.last() < Some(&value)).min(last);
+                let Some(chunk) = chunks.get(at) else { return false };
+                let Err(place) = chunk.binary_search(&value) else { return false };
+                let chunks = Arc::make_mut(chunks);
+                let Some(chunk) = chunks.get_mut(at) else { return false };
+                let chunk = Arc::make_mut(chunk);
+                chunk.insert(place, value);
+                if chunk.len() > LONGEST {
+                    // A set that grows at its end keeps its chunks full.
+                    let half = if place + 1 == chunk.len() { LONGEST } else { LONGEST / 2 };
+                    let rest = chunk.split_off(half);
+                    chunks.insert(at + 1, Arc::new(rest));
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes a value out; tells whether it was there.
+    pub(crate) fn remove(&mut self, value: T) -> bool {
+        match self {
+            Self::Short(values) => {
+                let Ok(at) = values.binary_search(&value) else { return false };
+                values.remove(at);
+                true
+            }
+            Self::Long(chunks) => {
+                let at = chunks.partition_point(|chunk| chunk.last() < Some(&value));
+                let Some(chunk) = chunks.get(at) else { return false };
+                let Ok(place) = chunk.binary_search(&value) else { return false };
+                let chunks = Arc::make_mut(chunks);
+                let Some(chunk) = chunks.get_mut(at) else { return false };
+                let chunk = Arc::make_mut(chunk);
+                chunk.remove(place);
+                if chunk.is_empty() {
+                    chunks.remove(at);
+                }
+                match chunks.as_slice() {
+                    [] => *self = Self::EMPTY,
+                    [only] if only.len() <= 4 => {
+                        *self = Self::Short(SmallVec::from_slice(only));
+                    }
+                    _ => {}
+                }
+                true
+            }
+        }
+    }
+}
+
+impl<T: Copy + Ord> FromIterator<T> for SortedSet<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        let mut values: Vec<T> = values.into_iter().collect();
+        values.sort_unstable();
+        values.dedup();
+        if values.len() <= SmallVec::<[T; 6]>::new().inline_size() {
+            return Self::Short(SmallVec::from_slice(&values));
+        }
+        let chunks = values.chunks(LONGEST).map(|chunk| Arc::new(chunk.to_vec()));
+        Self::Long(Arc::new(chunks.collect()))
+    }
+}
+
+/// A hash map in shards, whose number follows that of the entries.
+#[derive(Clone, Debug)]
+pub(crate) struct Shards<K, V> {
+    hasher: RandomState,
+    shards: Arc<Vec<Arc<HashMap<K, V>>>>,
+    len: usize,
+}
+
+/// Entries per shard, on average, at which their number is doubled.
+const FULL: usize = 96;
+
+impl<K, V> Default for Shards<K, V> {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), shards: Arc::new(vec![Arc::default()]), len: 0 }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
+    #[inline]
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        // The number of shards is a power of two; the maps inside use the low bits of a hash of their own.
+        (self.hasher.hash_one(key) >> 32) as usize & (self.shards.len() - 1)
+    }
+
+    #[inline]
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.shards.get(self.shard(key))?.get(key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        if self.len >= self.shards.len() * FULL {
+            self.double();
+        }
+        let at = self.shard(&key);
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) {
+            self.len += usize::from(Arc::make_mut(shard).insert(key, value).is_none());
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) {
+        if self.get(key).is_none() {
+            return;
+        }
+        let at = self.shard(key);
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) {
+            self.len -= usize::from(Arc::make_mut(shard).remove(key).is_some());
+        }
+    }
+
+    fn double(&mut self) {
+        let mut doubled = vec![HashMap::default(); self.shards.len() * 2];
+        let old = std::mem::take(&mut self.shards);
+        self.shards = Arc::new(vec![Arc::default(); old.len() * 2]);
+        for (key, value) in old.iter().flat_map(|shard| shard.iter()) {
+            if let Some(shard) = doubled.get_mut(self.shard(key)) {
+                shard.insert(key.clone(), value.clone());
+            }
+        }
+        self.shards = Arc::new(doubled.into_iter().map(Arc::new).collect());
+    }
+}
