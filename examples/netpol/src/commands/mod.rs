@@ -1,4 +1,7 @@
 //! The subcommands.
 
+pub(crate) mod check;
+pub(crate) mod explain;
+mod question;
 pub(crate) mod test;
 pub(crate) mod validate;
