@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
-use netpol_core::model::{Direction, Flow, PolicyKey, Tier, Traffic};
+use netpol_core::model::{Direction, Flow, PolicyKey, PolicyKind, Tier, Traffic};
 use netpol_core::program::{Explanation, Judgement, Miss, Missed, Outcome, Reason, Step, Verdict};
 use serde::Serialize;
 
 use crate::style;
 
 /// Writes what each end says, step by step, and what would have to change for a denied flow to be allowed.
-pub(crate) fn write(explanation: &Explanation, out: &mut impl Write) -> io::Result<()> {
+fn write(explanation: &Explanation, out: &mut impl Write) -> io::Result<()> {
     for direction in Direction::ALL {
         let name = direction.to_string();
         match judgement(explanation, direction) {
@@ -36,6 +36,26 @@ pub(crate) fn write(explanation: &Explanation, out: &mut impl Write) -> io::Resu
         }
     }
     Ok(())
+}
+
+/// As [`write`], below a line with the verdict.
+pub(crate) fn write_headed(
+    explanation: &Explanation,
+    source: &str,
+    destination: &str,
+    remark: &str,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let allowed = explanation.is_allowed();
+    let verdict = style::verdict(allowed, if allowed { "allowed" } else { "denied " });
+    let traffic = explanation.flow.traffic;
+    writeln!(out, "{verdict}   {source} -> {destination}  {traffic}{remark}")?;
+    write(explanation, out)
+}
+
+/// How many of the denying ends have a rule that nearly allows it.
+pub(crate) fn near_misses(explanation: &Explanation) -> usize {
+    explanation.judgements().filter(|it| nearest_miss(it).is_some()).count()
 }
 
 /// Why a flow has its verdict, in one line:
@@ -209,11 +229,14 @@ fn tier(tier: Tier) -> &'static str {
     }
 }
 
-/// A policy's name, and its kind where that does not follow from the tier.
+/// A policy as kubectl would list it in its tier: `shop/api`, `cnp/isolate-tenants`.
 fn policy(step: &Step) -> String {
-    match step.tier {
-        Tier::NetworkPolicy => format!("{}/{}", step.policy.namespace, step.policy.name),
-        Tier::Admin | Tier::Baseline => step.policy.to_string(),
+    let PolicyKey { kind, namespace, name } = &step.policy;
+    match kind {
+        PolicyKind::NetworkPolicy => format!("{namespace}/{name}"),
+        PolicyKind::ClusterNetworkPolicy => format!("cnp/{name}"),
+        PolicyKind::AdminNetworkPolicy => format!("anp/{name}"),
+        PolicyKind::BaselineAdminNetworkPolicy => format!("banp/{name}"),
     }
 }
 

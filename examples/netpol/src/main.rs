@@ -11,9 +11,11 @@ mod live;
 mod notes;
 mod output;
 mod peer;
+mod placement;
 mod reach;
 mod reading;
 mod style;
+mod truth_table;
 mod world;
 
 use std::process::ExitCode;
@@ -35,19 +37,10 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Check(commands::check::CheckArgs),
+    Demo(commands::demo::DemoArgs),
     Explain(commands::explain::ExplainArgs),
     Test(commands::test::TestArgs),
     Validate(commands::validate::ValidateArgs),
-}
-
-impl Command {
-    /// Whether it needs network namespaces: then this process must get at them before it has a second thread.
-    fn sends_packets(&self) -> bool {
-        match self {
-            Self::Test(args) => args.is_live(),
-            Self::Check(_) | Self::Explain(_) | Self::Validate(_) => false,
-        }
-    }
 }
 
 fn main() -> ExitCode {
@@ -63,12 +56,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Exit, Failure> {
-    if cli.command.sends_packets() {
-        netpol_testbed::enter().map_err(Failure::unavailable)?;
-    }
     let mut out = anstream::stdout().lock();
     match &cli.command {
         Command::Check(args) => commands::check::run(args, &mut out),
+        Command::Demo(args) => commands::demo::run(args, &mut out),
         Command::Explain(args) => commands::explain::run(args, &mut out),
         Command::Test(args) => commands::test::run(args, &mut out),
         Command::Validate(args) => commands::validate::run(args, &mut out),

@@ -9,7 +9,6 @@ use super::question::{Answer, QuestionArgs};
 use crate::exit::{Exit, Failure};
 use crate::explanation::{self, ExplanationJson};
 use crate::output::{Document, Format};
-use crate::style;
 
 /// Tell why one end may connect to another, or not
 ///
@@ -56,15 +55,12 @@ pub(crate) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Exit, Fail
                 .all(|pair| pair[0].egress == pair[1].egress && pair[0].ingress == pair[1].ingress);
             let shown = if alike { &explanations[..1] } else { &explanations[..] };
             for explanation in shown {
-                let allowed = explanation.is_allowed();
-                let verdict = style::verdict(allowed, if allowed { "allowed" } else { "denied " });
                 let flow = &explanation.flow;
-                let by = match alike {
+                let remark = match alike {
                     true => String::new(),
                     false => format!("  ({} -> {})", flow.source, flow.destination),
                 };
-                writeln!(out, "{verdict}   {source} -> {destination}  {}{by}", flow.traffic)?;
-                explanation::write(explanation, out)?;
+                explanation::write_headed(explanation, &source, &destination, &remark, out)?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub(crate) mod check;
+pub(crate) mod demo;
 pub(crate) mod explain;
 mod question;
 pub(crate) mod test;

@@ -84,6 +84,10 @@ enum Observed {
 }
 
 pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    if args.live.is_some() {
+        // Before there is a second thread.
+        netpol_testbed::enter().map_err(Failure::unavailable)?;
+    }
     let mut input = args.input.read().map_err(Failure::input)?;
     notes::tell(&input);
     let mut complete = input.is_complete(args.strict);
@@ -185,11 +189,6 @@ fn probe(
 }
 
 impl TestArgs {
-    /// Whether packets are sent.
-    pub(crate) fn is_live(&self) -> bool {
-        self.live.is_some()
-    }
-
     fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout)
     }
