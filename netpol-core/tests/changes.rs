@@ -1,4 +1,5 @@
 //! A cluster while it changes: what each event does to verdicts, in whatever order the events come.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,6 @@
 //! What other engines got wrong. Cases that manifests can tell are directories below `regressions`; the rest is here,
 //! in `changes.rs` (7, 12, 13), and in the crates of the backends (15-20, 22, 24).
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
