@@ -1,4 +1,5 @@
 //! What backends put into the kernel's sets, against what the program decides.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::net::IpAddr;
 
@@ -178,4 +179,128 @@ fn endpoints_are_listed_with_their_profiles() {
         assert_eq!(*program.scope(), Scope::Node(node.clone()));
     });
     assert!(listed > 1000, "{listed}");
+}
+
+/// A class is named by what it asks, in whatever program it is, and no other class has its name.
+#[test]
+fn classes_are_named_by_what_they_ask() {
+    let alone: Vec<Vec<u128>> = (0..QUESTIONS.len()).map(|at| keys(&[at])).collect();
+    for (at, keys) in alone.iter().enumerate() {
+        assert!(!keys.is_empty(), "{}", QUESTIONS[at]);
+        // All of them have ports for which they ask nothing, and then ask the same.
+        let others: Vec<&Vec<u128>> = alone.iter().take(at).collect();
+        let own = keys.iter().filter(|key| others.iter().all(|other| !other.contains(key)));
+        assert!(own.count() > 0, "{} asks what another one asks", QUESTIONS[at]);
+    }
+    let all: Vec<usize> = (0..QUESTIONS.len()).collect();
+    let backwards: Vec<usize> = all.iter().rev().copied().collect();
+    let mut expected: Vec<u128> = alone.concat();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(keys(&all), expected);
+    assert_eq!(keys(&backwards), expected);
+}
+
+/// What a policy for 80/tcp may ask: tier, action, and whom it is about.
+const QUESTIONS: [&str; 13] = [
+    "network accept everyone",
+    "network accept app=a",
+    "network accept app=b",
+    "network accept app=a app=b",
+    "network accept 10.0.0.0/8",
+    "network accept 10.0.0.0/9",
+    "admin deny app=a",
+    "admin accept app=a",
+    "admin pass app=a",
+    "admin deny app=b",
+    "baseline deny app=a",
+    "baseline deny app=b",
+    "network accept web",
+];
+
+/// The keys of the classes of a program in which each of these questions is asked by a pod of its own.
+fn keys(questions: &[usize]) -> Vec<u128> {
+    use netpol_core::model::{
+        Action, Block, DeclaredPort, Endpoint, Labels, NamespaceScope, Options, Peer, Peers,
+        PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
+        Requirement, Rule, Selector, Subject, Tier,
+    };
+    let by_label = |key: &str, value: &str| Selector::new([Requirement::is_in(key, [value])]);
+    let mut objects = Objects::default();
+    let mut server = Endpoint::new("x", "server");
+    server.labels = Labels::default().with("app", "a");
+    server.addresses.push(IpAddr::from([10, 0, 1, 1]));
+    server.ports = vec![DeclaredPort { name: "web".into(), protocol: Protocol::Tcp, number: 80 }];
+    objects.endpoints.push(server);
+    for (place, question) in questions.iter().enumerate() {
+        let words: Vec<&str> = QUESTIONS[*question].split(' ').collect();
+        let who = format!("q{question}");
+        let mut pod = Endpoint::new("x", &who);
+        pod.labels = Labels::default().with("asks", &who);
+        let last = u8::try_from(place + 1).expect("few");
+        pod.addresses.push(IpAddr::from([10, 0, 0, last]));
+        objects.endpoints.push(pod);
+
+        let tier = match words[0] {
+            "admin" => Tier::Admin,
+            "network" => Tier::NetworkPolicy,
+            _ => Tier::Baseline,
+        };
+        let action = match words[1] {
+            "accept" => Action::Accept,
+            "deny" => Action::Deny,
+            _ => Action::Pass,
+        };
+        let everyone = ["everyone", "web"].contains(&words[2]);
+        let peers = words[2..].iter().map(|peer| match peer.split_once('=') {
+            Some((key, value)) => Peer::Pods(PodSelector {
+                namespaces: NamespaceScope::Named("x".into()),
+                pods: by_label(key, value),
+            }),
+            None => Peer::Block(Block::new(peer.parse().expect("a block"), [])),
+        });
+        let peers = if everyone { Peers::Everyone } else { Peers::AnyOf(peers.collect()) };
+        let port = match words[2] {
+            "web" => PortMatch::Named(Some(Protocol::Tcp), "web".into()),
+            _ => PortMatch::Range(Protocol::Tcp, PortRange::single(80)),
+        };
+        let ports = Ports::AnyOf(vec![port]);
+        let mut rules = vec![Rule { name: None, action, peers, ports: ports.clone() }];
+        if action == Action::Pass {
+            // To pass is to ask for something only if otherwise something else happens.
+            let peers = Peers::Everyone;
+            rules.push(Rule { name: None, action: Action::Deny, peers, ports });
+        }
+        let (kind, namespace) = match tier {
+            Tier::NetworkPolicy => (PolicyKind::NetworkPolicy, "x"),
+            _ => (PolicyKind::ClusterNetworkPolicy, ""),
+        };
+        objects.policies.push(Policy {
+            key: PolicyKey { kind, namespace: namespace.into(), name: who.as_str().into() },
+            tier,
+            priority: u16::try_from(questions.len() - place).expect("few"),
+            subject: Subject::Pods(PodSelector {
+                namespaces: NamespaceScope::Named("x".into()),
+                pods: by_label("asks", &who),
+            }),
+            ingress: None,
+            egress: Some(rules),
+        });
+    }
+    let program = compile(&Cluster::from_objects(Options::default(), objects), Scope::Cluster);
+    // Ids lead to what was listed under them.
+    for (id, class) in program.classes() {
+        assert_eq!(program.class(id), class);
+    }
+    let profiles: Vec<_> = program.profiles().collect();
+    assert_eq!(profiles.len(), questions.len() + 1, "one each, and that of the server");
+    for (id, profile) in profiles {
+        assert_eq!(program.profile(id), profile);
+    }
+    let mut keys: Vec<u128> = program.classes().map(|(_, class)| class.key()).collect();
+    let count = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), count, "two classes of one key");
+    keys
 }
