@@ -25,6 +25,11 @@ pub(crate) fn note(message: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{message}");
 }
 
+/// `1 policy`, `3 policies`
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// One line on a terminal that tells how far something is; nothing where there is no terminal.
 pub(crate) struct Progress {
     what: &'static str,

@@ -61,7 +61,8 @@ pub(crate) fn write(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let label = ends.iter().map(|end| end.len() + 2).max().unwrap_or(0).max(title.len());
-    let one = 2 * ends.len() + 3;
+    let widest = columns.iter().map(|column| column.title.len()).max().unwrap_or(0);
+    let one = (2 * ends.len()).max(widest + 1) + 2;
     let room = (WIDTH.saturating_sub(label) / one).max(1);
     let shown = &columns[columns.len().saturating_sub(room)..];
     let reference = columns.len().checked_sub(2).and_then(|at| columns.get(at));
@@ -70,12 +71,13 @@ pub(crate) fn write(
     let heads: String = shown.iter().map(|it| format!("   {:<1$}", it.title, one - 3)).collect();
     writeln!(out, "{:<label$}{}", "", heads.trim_end())?;
     let signs: String = (0..ends.len()).map(|at| format!(" {}", sign(at))).collect();
+    let line = format!("  {signs:<0$}", one - 2).repeat(shown.len());
     let padding = " ".repeat(label - title.len());
-    writeln!(out, "{}{padding}{}", style::bold(title), format!("  {signs}").repeat(shown.len()))?;
+    writeln!(out, "{}{padding}{}", style::bold(title), line.trim_end())?;
     for (row, end) in ends.iter().enumerate() {
-        write!(out, "{:<label$}", format!("{} {end}", sign(row)))?;
+        let mut line = format!("{:<label$}", format!("{} {end}", sign(row)));
         for column in shown {
-            out.write_all(b"  ")?;
+            line += "  ";
             for at in 0..ends.len() {
                 let cell = |column: &Column| {
                     column.cells.get(row).and_then(|row| row.get(at)).copied().unwrap_or_default()
@@ -83,10 +85,12 @@ pub(crate) fn write(
                 let found = cell(column);
                 let wrong =
                     Some(column.title) == last && reference.is_some_and(|it| cell(it) != found);
-                write!(out, " {}", found.paint(wrong))?;
+                line += " ";
+                line += &found.paint(wrong);
             }
+            line += &" ".repeat(one - 2 - 2 * ends.len());
         }
-        writeln!(out)?;
+        writeln!(out, "{}", line.trim_end())?;
     }
     writeln!(out)
 }

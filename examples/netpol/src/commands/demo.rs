@@ -20,7 +20,7 @@ use crate::exit::{Exit, Failure};
 use crate::explanation;
 use crate::input::{Input, InputArgs, Source};
 use crate::live::{Backend, Live};
-use crate::notes::{self, note};
+use crate::notes::{self, count, note};
 use crate::peer::Port;
 use crate::placement::place;
 use crate::truth_table::{self, Cell, Column};
@@ -109,8 +109,8 @@ pub(crate) fn run(args: &DemoArgs, out: &mut impl Write) -> Result<Exit, Failure
     let before = live.run(&probes, timeout);
     let begin = Instant::now();
     live.enforce(args.backend, &world.cluster())?;
-    let policies = world.objects().policies.len();
-    note(format_args!("{policies} policies in force after {} ms", begin.elapsed().as_millis()));
+    let policies = count(world.objects().policies.len(), "policy", "policies");
+    note(format_args!("{policies} in force after {} ms", begin.elapsed().as_millis()));
     note(format_args!("trying the same {} connections again ...\n", probes.len()));
     let after = live.run(&probes, timeout);
 
@@ -302,7 +302,10 @@ fn telling<'t>(tries: &'t [Try], program: &Program) -> Option<(&'t Try, Explanat
         (!explanation.is_allowed()).then_some((it, explanation))
     });
     denied.max_by_key(|(it, explanation)| {
-        (explanation::near_misses(explanation), std::cmp::Reverse((it.port, it.row, it.column)))
+        (
+            explanation::near_misses(explanation),
+            std::cmp::Reverse((it.port, it.row, it.column, it.family)),
+        )
     })
 }
 
@@ -328,22 +331,17 @@ fn report(
             writeln!(out, "differs: {from} -> {to} ({}) should be {word}, was {outcome}", it.flow)?;
         }
     }
+    let tried = count(tries.len(), "connection", "connections");
     match wrong {
-        0 => writeln!(out, "{} connections tried, all as the policies say", tries.len())?,
-        wrong => {
-            writeln!(out, "{} connections tried, {wrong} not as the policies say", tries.len())?
-        }
+        0 => writeln!(out, "{tried} tried, all as the policies say")?,
+        wrong => writeln!(out, "{tried} tried, {wrong} not as the policies say")?,
     }
     Ok(wrong)
 }
 
 /// `2 nodes and 8 pods`
 fn size(objects: &Objects, pods: usize) -> String {
-    let plural = |count: usize, word: &str| match count {
-        1 => format!("1 {word}"),
-        count => format!("{count} {word}s"),
-    };
-    format!("{} and {}", plural(objects.nodes.len(), "node"), plural(pods, "pod"))
+    format!("{} and {}", count(objects.nodes.len(), "node", "nodes"), count(pods, "pod", "pods"))
 }
 
 /// Tells how to get into the cluster, and waits.

@@ -150,7 +150,7 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
         }
     }
     for (why, rows) in unsent {
-        notes::note(format_args!("{rows} rows not sent: {why}"));
+        notes::note(format_args!("{} not sent: {why}", notes::count(rows, "row", "rows")));
     }
     write!(out, "{passed} passed, {failed} failed")?;
     match skipped {
