@@ -139,6 +139,8 @@ mod tests {
             world::small_namespaces(20),
             world::one_namespace(30),
             world::cross_namespace(4),
+            world::deep(20, 3),
+            world::deep_ports(20, 3),
             world::wide(200, 5),
             world::blocks(60, 10),
         ];

@@ -78,8 +78,9 @@ mod tests {
     #[test]
     fn works_take_turns() {
         let order = std::cell::RefCell::new(Vec::new());
-        let [mut a, mut b] = ["a", "b"].map(|it| || order.borrow_mut().push(it));
+        let order = &order;
+        let [mut a, mut b] = ["a", "b"].map(|it| move || order.borrow_mut().push(it));
         in_turns(2, [&mut a, &mut b]);
-        assert_eq!(order.into_inner().concat(), "ababab");
+        assert_eq!(order.borrow().concat(), "ababab");
     }
 }

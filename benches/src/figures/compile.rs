@@ -55,7 +55,9 @@ pub(super) fn shapes(effort: Effort) -> Vec<Figure> {
     let others = [
         ("antrea-one-namespace", world::one_namespace(10_000)),
         ("antrea-cross-namespace", world::cross_namespace(1000)),
+        ("few-namespaces", world::mixed(Size { namespaces: 10, ..size }, 1)),
         ("deep.1k-policies", world::deep(1000, 100)),
+        ("deep.1k-ports", world::deep_ports(1000, 100)),
         ("wide.10k-pods", world::wide(10_000, 5)),
         ("blocks.10k-policies", world::blocks(10_000, 10)),
     ];

@@ -1,21 +1,31 @@
 //! Shapes that push one dimension and leave the others alone.
 
-use netpol_core::model::{Endpoint, Name, Namespace, Objects, Selector, name};
+use netpol_core::model::{Endpoint, Name, Namespace, Objects, Ports, Selector, name};
 
 use super::parts::{Nodes, allow, block, cidr, here, label, labels, policy, tcp};
 use crate::random::Random;
 
-/// `policies` that all select every pod of one namespace; each allows `peers` apps of it to one port.
+/// `policies` that all select every pod of one namespace; each allows `peers` apps of it to the same port.
 pub fn deep(policies: usize, peers: usize) -> Objects {
     let (mut objects, namespace) = namespace_of_apps(10_000, 1_000);
     let mut random = Random::new(2);
     for at in 0..policies {
         let apps = (0..peers).map(|_| format!("app-{}", random.below(1_000)));
         let peers = apps.map(|app| here(&namespace, label("app", &app))).collect();
-        let port = 1024 + u16::try_from(at % 60_000).unwrap_or(0);
         let mut all = policy(&namespace, &format!("deep-{at:05}"), Selector::everything());
-        all.ingress = Some(vec![allow(peers, &[tcp(port)])]);
+        all.ingress = Some(vec![allow(peers, &[tcp(80)])]);
         objects.policies.push(all);
+    }
+    objects
+}
+
+/// The same, with a port of its own for each policy.
+pub fn deep_ports(policies: usize, peers: usize) -> Objects {
+    let mut objects = deep(policies, peers);
+    for (policy, port) in objects.policies.iter_mut().zip(1024..) {
+        for rule in policy.ingress.iter_mut().flatten() {
+            rule.ports = Ports::AnyOf(vec![tcp(port)]);
+        }
     }
     objects
 }

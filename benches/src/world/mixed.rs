@@ -81,6 +81,17 @@ pub fn mixed(size: Size, seed: u64) -> Objects {
     objects
 }
 
+/// Adds a policy to every namespace that isolates all of its pods in both directions, and opens them to each other.
+pub fn isolate(objects: &mut Objects) {
+    for namespace in &objects.namespaces {
+        let mut all = policy(&namespace.name, "isolate", Selector::everything());
+        let inside = || vec![here(&namespace.name, Selector::everything())];
+        all.ingress = Some(vec![allow(inside(), &[tcp(80), tcp(443)])]);
+        all.egress = Some(vec![allow(inside(), &[]), dns()]);
+        objects.policies.push(all);
+    }
+}
+
 /// Deployments of up to ten replicas, as many as there are pods for.
 fn pods(size: Size, names: &[Name], nodes: &mut Nodes, random: &mut Random) -> Vec<Endpoint> {
     let mut endpoints = Vec::with_capacity(size.pods);

@@ -12,8 +12,8 @@ use netpol_core::model::{Flow, Objects, Traffic};
 use crate::random::Random;
 
 pub use antrea::{cross_namespace, one_namespace, small_namespaces};
-pub use extreme::{blocks, deep, wide};
-pub use mixed::{Size, mixed};
+pub use extreme::{blocks, deep, deep_ports, wide};
+pub use mixed::{Size, isolate, mixed};
 
 /// Connections between pods chosen uniformly at random, one in ten with the world outside, to ports of which half
 /// are such as policies mention.

@@ -5,11 +5,17 @@
 mod commands;
 mod exit;
 mod expectation;
+mod explanation;
 mod input;
+mod live;
 mod notes;
 mod output;
 mod peer;
+mod placement;
+mod reach;
 mod reading;
+mod style;
+mod truth_table;
 mod world;
 
 use std::process::ExitCode;
@@ -30,6 +36,9 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Check(commands::check::CheckArgs),
+    Demo(commands::demo::DemoArgs),
+    Explain(commands::explain::ExplainArgs),
     Test(commands::test::TestArgs),
     Validate(commands::validate::ValidateArgs),
 }
@@ -49,6 +58,9 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<Exit, Failure> {
     let mut out = anstream::stdout().lock();
     match &cli.command {
+        Command::Check(args) => commands::check::run(args, &mut out),
+        Command::Demo(args) => commands::demo::run(args, &mut out),
+        Command::Explain(args) => commands::explain::run(args, &mut out),
         Command::Test(args) => commands::test::run(args, &mut out),
         Command::Validate(args) => commands::validate::run(args, &mut out),
     }

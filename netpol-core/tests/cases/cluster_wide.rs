@@ -373,6 +373,9 @@ fn older_kinds() -> Vec<Case> {
         .without_policies()
         .policy(anp("same", 0, "team=x").ingress([deny(all(), ALL)]))
         .policy(admin("same", 0, "team=x").ingress([accept(all(), ALL)]))
-        .expect("A-3, C-PRIO-3", "y/a > x/a 80/tcp", Allow, Allow)
+        .expect("A-3, A-10, C-PRIO-3", "y/a > x/a 80/tcp", Allow, Allow)
+        .policy(anp("same", 0, "team=x").ingress([accept(all(), ALL)]))
+        .policy(admin("same", 1, "team=x").ingress([deny(all(), ALL)]))
+        .expect("A-10, C-PRIO-1", "y/a > x/a 80/tcp", Allow, Allow)
         .cases()
 }

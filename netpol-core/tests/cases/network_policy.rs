@@ -24,6 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
         itself_and_nodes(),
         host_network(),
         other_protocols(),
+        translation(),
         life(),
         by_name(),
     ]
@@ -440,6 +441,33 @@ fn other_protocols() -> Vec<Case> {
         .policy(on(ports([port("tcp"), port("udp"), port("sctp")])))
         .expect("NP-PROTO-1", "x/b > x/a icmp", Allow, Deny)
         .expect("NP-PROTO-1", "x/a > x/b icmp", Allow, Allow)
+        .cases()
+}
+
+/// A question is asked between the two translations of addresses.
+fn translation() -> Vec<Case> {
+    let from_b_on_80 = accept(any([own("x", "app=b")]), ports([port("80/tcp")]));
+    let to_service = accept(any([block("10.96.0.1/32", [])]), ALL);
+    cluster()
+        // A service has port 80 and the endpoint x/a, on 8080: the question is about 8080.
+        .policy(np("x/p", "app=a").ingress([from_b_on_80]))
+        .expect("M5, NP-PORT-16, NP-NAT-1", "x/b > x/a 8080/tcp", Allow, Deny)
+        .expect("M5, NP-PORT-16, NP-NAT-1", "x/b > x/a 80/tcp", Allow, Allow)
+        // Nor does it help to allow the service's address.
+        .policy(np("x/q", "app=b").egress([to_service]))
+        .expect("M5, NP-NAT-1", "x/b > x/a 80/tcp", Deny, Allow)
+        // By a node port a client comes with a node's address, and is taken for the node.
+        .expect("NP-NAT-2, NP-NODE-1", "10.1.0.1 > x/a 8080/tcp", NotJudged, Allow)
+        .expect("NP-NAT-2, NP-NODE-2", "10.1.0.2 > x/a 8080/tcp", NotJudged, Deny)
+        .without_policies()
+        .policy(np("x/p", "app=a").ingress([accept(any([block("10.1.0.2/32", [])]), ALL)]))
+        .expect("NP-NAT-2, NP-IPB-8", "10.1.0.2 > x/a 8080/tcp", NotJudged, Allow)
+        .expect("NP-NAT-2, NP-IPB-8", "192.0.2.1 > x/a 8080/tcp", NotJudged, Deny)
+        .without_policies()
+        // That a pod leaves the cluster with its node's address changes nothing: it is asked as itself.
+        .policy(np("x/p", "app=a").egress([]))
+        .expect("M5, NP-NAT-3", "x/a > 192.0.2.1 80/tcp", Deny, NotJudged)
+        .expect("M5, NP-NAT-3", "10.1.0.1 > 192.0.2.1 80/tcp", NotJudged, NotJudged)
         .cases()
 }
 

@@ -1,4 +1,8 @@
 //! The subcommands.
 
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod explain;
+mod question;
 pub(crate) mod test;
 pub(crate) mod validate;

@@ -1,17 +1,22 @@
 //! `netpol test`: unit tests for policies.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use netpol_core::model::{Direction, End, Flow};
-use netpol_core::program::{Decision, Program, Verdict};
-use netpol_core::reference::{self, Judgement};
+use netpol_core::model::Flow;
+use netpol_core::program::Explanation;
+use netpol_core::reference;
+use netpol_testbed::Outcome;
 
 use crate::exit::{Exit, Failure};
 use crate::expectation::{self, Row};
+use crate::explanation;
 use crate::input::InputArgs;
+use crate::live::{Backend, Live};
 use crate::notes;
 use crate::peer::Port;
 use crate::reading::ReadingArgs;
@@ -38,6 +43,12 @@ pub(crate) struct TestArgs {
     /// What judges the rows
     #[arg(long, value_enum, default_value_t)]
     engine: Engine,
+    /// Build the cluster out of network namespaces, put the policies into force, and send packets
+    #[arg(long, value_enum, value_name = "BACKEND", conflicts_with = "engine")]
+    live: Option<Backend>,
+    /// How long silence must last to be a denial
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 500, requires = "live")]
+    timeout: u64,
     /// Take what the API server would not accept, or not understand, for an error
     #[arg(long)]
     strict: bool,
@@ -62,15 +73,21 @@ struct Case {
     allowed: bool,
 }
 
-/// How many rows came out how.
-#[derive(Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
+/// What became of a case.
+enum Observed {
+    Allowed,
+    Denied,
+    /// Neither, in words.
+    Other(String),
+    /// It could not be tried, and why.
+    Skipped(String),
 }
 
 pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    if args.live.is_some() {
+        // Before there is a second thread.
+        netpol_testbed::enter().map_err(Failure::unavailable)?;
+    }
     let mut input = args.input.read().map_err(Failure::input)?;
     notes::tell(&input);
     let mut complete = input.is_complete(args.strict);
@@ -80,12 +97,12 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
     let skip = expectation::questions(&args.skip).map_err(Failure::input)?;
     let mut world = World::new(input, args.readings.options(), args.input.default_namespace());
 
-    let mut tally = Tally::default();
+    let (mut passed, mut failed, mut skipped) = (0_usize, 0_usize, 0_usize);
     let mut cases = Vec::new();
     for path in &args.expect {
         for row in expectation::read(path).map_err(Failure::input)? {
             if skip.contains(&row.question) {
-                tally.skipped += 1;
+                skipped += 1;
                 continue;
             }
             match Case::new(&mut world, &row) {
@@ -98,22 +115,89 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
         }
     }
 
-    let judge = Judge::new(args.engine, &world);
-    for case in &cases {
-        let decision = judge.decide(&world, &case.flow);
-        if decision.is_allowed() == case.allowed {
-            tally.passed += 1;
-        } else {
-            tally.failed += 1;
-            writeln!(out, "{}: {}", case.row.place, case.mismatch(decision))?;
+    let program = world.program();
+    let observed = match (args.live, args.engine) {
+        (Some(backend), _) => probe(&cases, &world, backend, args.timeout())?,
+        (None, Engine::Program) => {
+            cases.iter().map(|case| program.decide(&case.flow).is_allowed().into()).collect()
+        }
+        (None, Engine::Reference) => {
+            let decide = |flow| reference::decide(world.objects(), &world.options, flow);
+            cases.iter().map(|case| decide(&case.flow).is_allowed().into()).collect()
+        }
+    };
+    let mut unsent: BTreeMap<String, usize> = BTreeMap::new();
+    for (case, observed) in cases.iter().zip(observed) {
+        let word = match observed {
+            Observed::Allowed if case.allowed => None,
+            Observed::Denied if !case.allowed => None,
+            Observed::Allowed => Some("allowed".to_owned()),
+            Observed::Denied => Some("denied".to_owned()),
+            Observed::Other(what) => Some(what),
+            Observed::Skipped(why) => {
+                skipped += 1;
+                *unsent.entry(why).or_default() += 1;
+                continue;
+            }
+        };
+        match word {
+            None => passed += 1,
+            Some(word) => {
+                failed += 1;
+                let explanation = program.explain(&case.flow);
+                writeln!(out, "{}", case.mismatch(&word, &explanation))?;
+            }
         }
     }
-    tally.write(out)?;
-    Ok(match (complete, tally.failed) {
+    for (why, rows) in unsent {
+        notes::note(format_args!("{} not sent: {why}", notes::count(rows, "row", "rows")));
+    }
+    write!(out, "{passed} passed, {failed} failed")?;
+    match skipped {
+        0 => writeln!(out)?,
+        skipped => writeln!(out, ", {skipped} skipped")?,
+    }
+    Ok(match (complete, failed) {
         (false, _) => Exit::BadInput,
         (true, 0) => Exit::Success,
         (true, _) => Exit::Negative,
     })
+}
+
+/// Tries all cases with packets.
+fn probe(
+    cases: &[Case],
+    world: &World,
+    backend: Backend,
+    timeout: Duration,
+) -> Result<Vec<Observed>, Failure> {
+    let live = Live::build(world.objects())?;
+    live.enforce(backend, &world.cluster())?;
+    let probes: Vec<_> = cases.iter().map(|case| live.probe(&case.flow)).collect();
+    let sent: Vec<_> = probes.iter().filter_map(|probe| probe.as_ref().ok().cloned()).collect();
+    let mut outcomes = live.run(&sent, timeout).into_iter();
+    let observed = probes.into_iter().map(|probe| match probe {
+        Err(why) => Observed::Skipped(why.to_string()),
+        Ok(_) => match outcomes.next() {
+            Some(Outcome::Allowed) => Observed::Allowed,
+            Some(Outcome::Denied) => Observed::Denied,
+            Some(other) => Observed::Other(other.to_string()),
+            None => Observed::Other("without an outcome".to_owned()),
+        },
+    });
+    Ok(observed.collect())
+}
+
+impl TestArgs {
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout)
+    }
+}
+
+impl From<bool> for Observed {
+    fn from(allowed: bool) -> Self {
+        if allowed { Self::Allowed } else { Self::Denied }
+    }
 }
 
 impl Case {
@@ -124,69 +208,24 @@ impl Case {
         let to = world.resolve(&question.to.parse()?)?;
         let port = Port::new(&question.port, &question.protocol)?;
         let ways = world.ways(&from, &to)?;
-        let (source, destination): (End, End) =
-            ways.into_iter().next().context("there is no way between the two")?;
-        let traffic = to.traffic(&port, &destination)?;
-        Ok(Self { row: row.clone(), flow: flow((source, destination), traffic), allowed })
+        let way = ways.into_iter().next().context("there is no way between the two")?;
+        let traffic = to.traffic(&port, &way.1)?;
+        Ok(Self { row: row.clone(), flow: flow(way, traffic), allowed })
     }
 
-    /// `shop/web -> shop/db:5432/tcp is denied, expected allow`
-    fn mismatch(&self, decision: Decision) -> String {
-        let question = &self.row.question;
-        let found = if self.allowed { "denied" } else { "allowed" };
-        let by: Vec<String> = Direction::ALL
-            .into_iter()
-            .zip([decision.egress, decision.ingress])
-            .filter_map(|(direction, verdict)| match verdict? {
-                Verdict::Allow => Some(format!("{direction} allows")),
-                Verdict::Deny => Some(format!("{direction} denies")),
-            })
-            .collect();
-        let by = if by.is_empty() { "no policy has a say".to_owned() } else { by.join(", ") };
+    /// `expect.tsv:3: shop/web -> shop/db:5432/tcp is denied, expected allow: ingress denies: ...`; what the program
+    /// says is told where that is something else.
+    fn mismatch(&self, observed: &str, explanation: &Explanation) -> String {
+        let Row { place, question, expected } = &self.row;
+        let says = if explanation.is_allowed() { "allowed" } else { "denied" };
+        let program =
+            if says == observed { String::new() } else { format!("the program says {says}; ") };
         format!(
-            "{} -> {}:{} is {found}, expected {}: {by}",
-            question.from, question.to, self.flow.traffic, self.row.expected
+            "{place}: {} -> {}:{} is {observed}, expected {expected}: {program}{}",
+            question.from,
+            question.to,
+            self.flow.traffic,
+            explanation::summary(explanation)
         )
-    }
-}
-
-/// An engine at work.
-enum Judge {
-    Program(Program),
-    Reference,
-}
-
-impl Judge {
-    fn new(engine: Engine, world: &World) -> Self {
-        match engine {
-            Engine::Program => Self::Program(world.program()),
-            Engine::Reference => Self::Reference,
-        }
-    }
-
-    fn decide(&self, world: &World, flow: &Flow) -> Decision {
-        match self {
-            Self::Program(program) => program.decide(flow),
-            Self::Reference => {
-                let verdict = reference::decide(world.objects(), &world.options, flow);
-                let of = |judgement| match judgement {
-                    Judgement::NotJudged => None,
-                    Judgement::Allow => Some(Verdict::Allow),
-                    Judgement::Deny => Some(Verdict::Deny),
-                };
-                Decision { egress: of(verdict.egress), ingress: of(verdict.ingress) }
-            }
-        }
-    }
-}
-
-impl Tally {
-    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
-        let Self { passed, failed, skipped } = self;
-        write!(out, "{passed} passed, {failed} failed")?;
-        if *skipped > 0 {
-            write!(out, ", {skipped} skipped")?;
-        }
-        writeln!(out)
     }
 }

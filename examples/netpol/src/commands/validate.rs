@@ -88,8 +88,8 @@ pub(crate) fn run(args: &ValidateArgs, out: &mut impl Write) -> Result<Exit, Fai
         Format::Text => {
             input.findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?;
             if valid {
-                let objects = if input.accepted == 1 { "object" } else { "objects" };
-                writeln!(out, "{} {objects} accepted", input.accepted)?;
+                let objects = notes::count(input.accepted, "object", "objects");
+                writeln!(out, "{objects} accepted")?;
             }
         }
         Format::Json => {

@@ -20,6 +20,7 @@ use self::document::Document;
 use self::located::{Lines, Located};
 
 pub(crate) use self::files::Source;
+use crate::notes::count;
 
 /// Where manifests come from.
 #[derive(Args, Clone, Debug)]
@@ -234,8 +235,8 @@ impl Input {
         let mut kinds: Vec<_> = self.skipped.iter().collect();
         kinds.sort_by_key(|(kind, count)| (std::cmp::Reverse(**count), (*kind).clone()));
         let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        let objects = if total == 1 { "object" } else { "objects" };
-        (total > 0).then(|| format!("{total} {objects} skipped: {}", kinds.join(", ")))
+        let objects = count(total, "object", "objects");
+        (total > 0).then(|| format!("{objects} skipped: {}", kinds.join(", ")))
     }
 }
 

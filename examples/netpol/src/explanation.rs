@@ -1,0 +1,432 @@
+//! Explanations of verdicts, in words and as JSON.
+
+use std::io::{self, Write};
+
+use netpol_core::model::{Direction, Flow, PolicyKey, PolicyKind, Tier, Traffic};
+use netpol_core::program::{Explanation, Judgement, Miss, Missed, Outcome, Reason, Step, Verdict};
+use serde::Serialize;
+
+use crate::style;
+
+/// Writes what each end says, step by step, and what would have to change for a denied flow to be allowed.
+fn write(explanation: &Explanation, out: &mut impl Write) -> io::Result<()> {
+    for direction in Direction::ALL {
+        let name = direction.to_string();
+        match judgement(explanation, direction) {
+            Some(judgement) => {
+                let verdict = word(judgement.verdict);
+                let verdict = style::verdict(judgement.verdict == Verdict::Allow, verdict);
+                writeln!(
+                    out,
+                    "  {name:<7}  {verdict}  {}",
+                    decided_by(judgement, &explanation.flow)
+                )?;
+                write_steps(judgement, out)?;
+            }
+            None => writeln!(out, "  {name:<7}  -      {}", not_judged(explanation, direction))?,
+        }
+    }
+    for judgement in explanation.judgements() {
+        if let Some(hint) = hint(judgement, explanation) {
+            writeln!(out, "  to allow {}: {hint}", judgement.direction)?;
+        }
+        if let Some((policy, miss)) = judgement.undecidable() {
+            let end = other_end(explanation, judgement.direction);
+            writeln!(out, "  not certain: {policy} {} {miss}, and {end} has none yet", miss.rule)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`write`], below a line with the verdict.
+pub(crate) fn write_headed(
+    explanation: &Explanation,
+    source: &str,
+    destination: &str,
+    remark: &str,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let allowed = explanation.is_allowed();
+    let verdict = style::verdict(allowed, if allowed { "allowed" } else { "denied " });
+    let traffic = explanation.flow.traffic;
+    writeln!(out, "{verdict}   {source} -> {destination}  {traffic}{remark}")?;
+    write(explanation, out)
+}
+
+/// How many of the denying ends have a rule that nearly allows it.
+pub(crate) fn near_misses(explanation: &Explanation) -> usize {
+    explanation.judgements().filter(|it| nearest_miss(it).is_some()).count()
+}
+
+/// Why a flow has its verdict, in one line:
+/// `ingress denies: NetworkPolicy shop/api isolates the pod; no rule allows 80/tcp`.
+pub(crate) fn summary(explanation: &Explanation) -> String {
+    // What allows is of interest only if both do.
+    let allowed = explanation.is_allowed();
+    let judgements = explanation.judgements();
+    let decisive = judgements.filter(|it| allowed || it.verdict == Verdict::Deny);
+    let parts: Vec<String> = decisive
+        .map(|judgement| {
+            let verb = if judgement.verdict == Verdict::Allow { "allows" } else { "denies" };
+            let by = decided_by(judgement, &explanation.flow);
+            let near = match nearest_miss(judgement) {
+                Some((policy, miss)) => {
+                    format!(" ({}/{} {} {miss})", policy.namespace, policy.name, miss.rule)
+                }
+                None => String::new(),
+            };
+            format!("{} {verb}: {by}{near}", judgement.direction)
+        })
+        .collect();
+    match parts.is_empty() {
+        true => "no policy has a say".to_owned(),
+        false => parts.join("; "),
+    }
+}
+
+fn judgement(explanation: &Explanation, direction: Direction) -> Option<&Judgement> {
+    match direction {
+        Direction::Egress => explanation.egress.as_ref(),
+        Direction::Ingress => explanation.ingress.as_ref(),
+    }
+}
+
+fn not_judged(explanation: &Explanation, direction: Direction) -> String {
+    let end = match direction {
+        Direction::Egress => &explanation.flow.source,
+        Direction::Ingress => &explanation.flow.destination,
+    };
+    match explanation.is_self_traffic {
+        true => "a pod's traffic to itself is never policed".to_owned(),
+        false => format!("not judged: {end} is no pod that policies could select"),
+    }
+}
+
+/// The other end, as seen from the pod whose policies are asked; by name if it is a pod.
+fn other_end(explanation: &Explanation, direction: Direction) -> String {
+    let (other, end) = match direction {
+        Direction::Egress => (&explanation.ingress, &explanation.flow.destination),
+        Direction::Ingress => (&explanation.egress, &explanation.flow.source),
+    };
+    match other {
+        Some(Judgement { subject: (namespace, name), .. }) => format!("{namespace}/{name}"),
+        None => end.to_string(),
+    }
+}
+
+fn decided_by(judgement: &Judgement, flow: &Flow) -> String {
+    let (namespace, name) = &judgement.subject;
+    let direction = judgement.direction;
+    match &judgement.reason {
+        Reason::Default if judgement.steps.is_empty() => {
+            format!("default (no policy selects {namespace}/{name} for {direction})")
+        }
+        Reason::Default => "default (no policy decides)".to_owned(),
+        Reason::Isolated(policies) => {
+            let who = match &policies[..] {
+                [policy] => format!("{policy} isolates"),
+                policies => format!("{} NetworkPolicies isolate", policies.len()),
+            };
+            format!("{who} the pod; no rule allows {}", flow.traffic)
+        }
+        reason => reason.to_string(),
+    }
+}
+
+/// One line for each policy that answered or nearly did, and one per tier for all that said nothing to the matter.
+fn write_steps(judgement: &Judgement, out: &mut impl Write) -> io::Result<()> {
+    for steps in judgement.steps.chunk_by(|a, b| a.tier == b.tier) {
+        let (mut far, mut later) = (Vec::new(), Vec::new());
+        let mut line = |answer: &str, policy: &str, what: &str| {
+            let tier = steps.first().map_or("", |step| tier(step.tier));
+            writeln!(out, "             {tier:<8}  {answer:<6}  {policy}  {what}")
+        };
+        for step in steps {
+            let name = policy(step);
+            match &step.outcome {
+                Outcome::Decides(rule, action) => {
+                    line(&action.to_string(), &name, &rule.to_string())?
+                }
+                Outcome::Passes(rule) => line("pass", &name, &rule.to_string())?,
+                Outcome::NotReached => later.push(name),
+                Outcome::Misses(misses) => {
+                    let mut near =
+                        misses.iter().filter(|miss| miss.missed != Missed::Both).peekable();
+                    if near.peek().is_none() {
+                        far.push(name.clone());
+                    }
+                    near.try_for_each(|miss| line("-", &name, &format!("{} {miss}", miss.rule)))?;
+                }
+            }
+        }
+        for (policies, what) in [(far, "no rule matches peer or port"), (later, "not reached")] {
+            if !policies.is_empty() {
+                line("-", &policies.join(", "), what)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The rule of a NetworkPolicy that came closest to allowing what they deny.
+fn nearest_miss(judgement: &Judgement) -> Option<(&PolicyKey, &Miss)> {
+    if !matches!(judgement.reason, Reason::Isolated(_)) {
+        return None;
+    }
+    let additive = judgement.steps.iter().filter(|step| step.tier == Tier::NetworkPolicy);
+    let misses = additive.flat_map(|step| {
+        let misses = match &step.outcome {
+            Outcome::Misses(misses) => misses.as_slice(),
+            _ => &[],
+        };
+        misses.iter().map(|miss| (&step.policy, miss))
+    });
+    misses
+        .filter(|(_, miss)| miss.missed < Missed::Both)
+        .min_by_key(|(_, miss)| miss.missed.clone())
+}
+
+/// What would have to change; nothing if it is allowed.
+fn hint(judgement: &Judgement, explanation: &Explanation) -> Option<String> {
+    let direction = judgement.direction;
+    let end = other_end(explanation, direction);
+    let traffic = explanation.flow.traffic;
+    let list = if direction == Direction::Egress { "to" } else { "from" };
+    match &judgement.reason {
+        Reason::Rule { policy, rule, .. } if judgement.verdict == Verdict::Deny => {
+            Some(format!("{policy} would need an Accept or Pass rule before {rule}"))
+        }
+        Reason::Isolated(_) => Some(match nearest_miss(judgement) {
+            Some((policy, Miss { rule, missed: Missed::Port, .. })) => {
+                format!("add {traffic} to {policy} spec.{direction}[{}].ports", rule.index)
+            }
+            Some((policy, Miss { rule, missed: Missed::Peer, .. })) => {
+                format!("add {end} to {policy} spec.{direction}[{}].{list}", rule.index)
+            }
+            _ => {
+                let (namespace, name) = &judgement.subject;
+                format!(
+                    "a NetworkPolicy for {namespace}/{name} needs a rule {list} {end} for {traffic}"
+                )
+            }
+        }),
+        _ => None,
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny ",
+    }
+}
+
+fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Admin => "admin",
+        Tier::NetworkPolicy => "network",
+        Tier::Baseline => "baseline",
+    }
+}
+
+/// A policy as kubectl would list it in its tier: `shop/api`, `cnp/isolate-tenants`.
+fn policy(step: &Step) -> String {
+    let PolicyKey { kind, namespace, name } = &step.policy;
+    match kind {
+        PolicyKind::NetworkPolicy => format!("{namespace}/{name}"),
+        PolicyKind::ClusterNetworkPolicy => format!("cnp/{name}"),
+        PolicyKind::AdminNetworkPolicy => format!("anp/{name}"),
+        PolicyKind::BaselineAdminNetworkPolicy => format!("banp/{name}"),
+    }
+}
+
+/// An explanation as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExplanationJson {
+    source: String,
+    destination: String,
+    protocol: String,
+    port: Option<u16>,
+    allowed: bool,
+    self_traffic: bool,
+    egress: Option<JudgementJson>,
+    ingress: Option<JudgementJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JudgementJson {
+    subject: String,
+    allowed: bool,
+    reason: ReasonJson,
+    message: String,
+    steps: Vec<StepJson>,
+    hint: Option<String>,
+    certain: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+enum ReasonJson {
+    #[serde(rename_all = "camelCase")]
+    Rule {
+        tier: &'static str,
+        policy: PolicyJson,
+        rule: RuleJson,
+        action: String,
+        failed_closed: bool,
+    },
+    Isolated {
+        policies: Vec<PolicyJson>,
+    },
+    OwnNode,
+    OtherProtocol,
+    Default,
+}
+
+#[derive(Serialize)]
+struct PolicyJson {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct RuleJson {
+    /// Counted from 0, as in field paths.
+    index: usize,
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct StepJson {
+    tier: &'static str,
+    policy: PolicyJson,
+    outcome: OutcomeJson,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+enum OutcomeJson {
+    Decides { rule: RuleJson, action: String },
+    Passes { rule: RuleJson },
+    Misses { rules: Vec<MissJson> },
+    NotReached,
+}
+
+#[derive(Serialize)]
+struct MissJson {
+    rule: RuleJson,
+    missed: &'static str,
+    ports: String,
+    message: String,
+}
+
+impl ExplanationJson {
+    pub(crate) fn new(explanation: &Explanation) -> Self {
+        let flow = &explanation.flow;
+        let (protocol, port) = match flow.traffic {
+            Traffic::Port(protocol, port) => (protocol.to_string(), Some(port)),
+            Traffic::Other(1 | 58) => ("ICMP".to_owned(), None),
+            Traffic::Other(number) => (number.to_string(), None),
+        };
+        let judgement =
+            |it: &Option<Judgement>| it.as_ref().map(|it| JudgementJson::new(it, explanation));
+        Self {
+            source: flow.source.to_string(),
+            destination: flow.destination.to_string(),
+            protocol,
+            port,
+            allowed: explanation.is_allowed(),
+            self_traffic: explanation.is_self_traffic,
+            egress: judgement(&explanation.egress),
+            ingress: judgement(&explanation.ingress),
+        }
+    }
+}
+
+impl JudgementJson {
+    fn new(judgement: &Judgement, explanation: &Explanation) -> Self {
+        let (namespace, name) = &judgement.subject;
+        Self {
+            subject: format!("{namespace}/{name}"),
+            allowed: judgement.verdict == Verdict::Allow,
+            reason: ReasonJson::new(&judgement.reason),
+            message: decided_by(judgement, &explanation.flow),
+            steps: judgement.steps.iter().map(StepJson::new).collect(),
+            hint: hint(judgement, explanation),
+            certain: judgement.undecidable().is_none(),
+        }
+    }
+}
+
+impl ReasonJson {
+    fn new(reason: &Reason) -> Self {
+        match reason {
+            Reason::Rule { tier: of, policy, rule, action, failed_closed } => Self::Rule {
+                tier: tier(*of),
+                policy: PolicyJson::new(policy),
+                rule: RuleJson::new(rule),
+                action: action.to_string(),
+                failed_closed: *failed_closed,
+            },
+            Reason::Isolated(policies) => {
+                Self::Isolated { policies: policies.iter().map(PolicyJson::new).collect() }
+            }
+            Reason::OwnNode => Self::OwnNode,
+            Reason::OtherProtocol => Self::OtherProtocol,
+            Reason::Default => Self::Default,
+        }
+    }
+}
+
+impl PolicyJson {
+    fn new(key: &PolicyKey) -> Self {
+        Self {
+            kind: key.kind.as_str(),
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+        }
+    }
+}
+
+impl RuleJson {
+    fn new(rule: &netpol_core::program::RuleRef) -> Self {
+        Self { index: rule.index, name: rule.name.as_ref().map(ToString::to_string) }
+    }
+}
+
+impl StepJson {
+    fn new(step: &Step) -> Self {
+        let outcome = match &step.outcome {
+            Outcome::Decides(rule, action) => {
+                OutcomeJson::Decides { rule: RuleJson::new(rule), action: action.to_string() }
+            }
+            Outcome::Passes(rule) => OutcomeJson::Passes { rule: RuleJson::new(rule) },
+            Outcome::NotReached => OutcomeJson::NotReached,
+            Outcome::Misses(misses) => {
+                OutcomeJson::Misses { rules: misses.iter().map(MissJson::new).collect() }
+            }
+        };
+        Self { tier: tier(step.tier), policy: PolicyJson::new(&step.policy), outcome }
+    }
+}
+
+impl MissJson {
+    fn new(miss: &Miss) -> Self {
+        let missed = match miss.missed {
+            Missed::Address => "address",
+            Missed::Port => "port",
+            Missed::Peer => "peer",
+            Missed::Both => "both",
+            Missed::NotUnderstood(_) => "notUnderstood",
+        };
+        Self {
+            rule: RuleJson::new(&miss.rule),
+            missed,
+            ports: miss.ports.clone(),
+            message: miss.to_string(),
+        }
+    }
+}

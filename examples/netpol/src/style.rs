@@ -1,0 +1,23 @@
+//! Colours. They are left out where results do not go to a terminal, and with `NO_COLOR`.
+
+use std::fmt::Display;
+
+use anstyle::{AnsiColor, Style};
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// `text` in the colour of an allowed or a denied connection.
+pub(crate) fn verdict(allowed: bool, text: impl Display) -> String {
+    paint(if allowed { GOOD } else { BAD }, text)
+}
+
+/// `text` in bold letters.
+pub(crate) fn bold(text: impl Display) -> String {
+    paint(Style::new().bold(), text)
+}
+
+/// `text` in `style`.
+pub(crate) fn paint(style: Style, text: impl Display) -> String {
+    format!("{style}{text}{style:#}")
+}

@@ -1,0 +1,477 @@
+//! A cluster while it changes: what each event does to verdicts, in whatever order the events come.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netpol_core::model::{
+    Action, Block, DeclaredPort, DomainName, DomainPattern, Endpoint, Flow, Labels, Namespace,
+    NamespaceScope, Node, Objects, Options, Peer, Peers, Phase, PodSelector, Policy, PolicyKey,
+    PolicyKind, PortMatch, Ports, Protocol, Requirement, Rule, Selector, Subject, Tie, Tier,
+    Traffic,
+};
+use netpol_core::testing::{Choices, flow, world};
+use netpol_core::{Cluster, Program, Scope, compile, reference};
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// `app=a`, or nothing for everything.
+fn selector(text: &str) -> Selector {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    Selector::new(pairs.map(|(key, value)| Requirement::is_in(key, [value])))
+}
+
+fn labels(text: &str) -> Labels {
+    text.split(',').filter_map(|pair| pair.split_once('=')).collect()
+}
+
+/// A pod `namespace/name` on the node `n`.
+fn pod(path: &str, labels_: &str, at: &str) -> Endpoint {
+    let (namespace, name) = path.split_once('/').expect("namespace/name");
+    let mut pod = Endpoint::new(namespace, name);
+    pod.labels = labels(labels_);
+    pod.addresses = at.split_whitespace().map(address).collect();
+    pod.node = Some("n".into());
+    pod
+}
+
+fn own(namespace: &str, pods: &str) -> Peer {
+    let namespaces = NamespaceScope::Named(namespace.into());
+    Peer::Pods(PodSelector { namespaces, pods: selector(pods) })
+}
+
+fn of_namespaces(namespaces: &str) -> Peer {
+    let namespaces = NamespaceScope::Matching(selector(namespaces));
+    Peer::Pods(PodSelector { namespaces, pods: selector("") })
+}
+
+fn rule(action: Action, peers: Vec<Peer>) -> Rule {
+    Rule { name: None, action, peers: Peers::AnyOf(peers), ports: Ports::All }
+}
+
+/// A NetworkPolicy that isolates pods for ingress, and lets these peers in.
+fn isolate(path: &str, pods: &str, from: Vec<Peer>) -> Policy {
+    let (namespace, name) = path.split_once('/').expect("namespace/name");
+    let kind = PolicyKind::NetworkPolicy;
+    let namespaces = NamespaceScope::Named(namespace.into());
+    Policy {
+        key: PolicyKey { kind, namespace: namespace.into(), name: name.into() },
+        tier: Tier::NetworkPolicy,
+        priority: 0,
+        subject: Subject::Pods(PodSelector { namespaces, pods: selector(pods) }),
+        ingress: Some(vec![rule(Action::Accept, from)]),
+        egress: None,
+    }
+}
+
+/// An Admin policy that denies egress to this peer to the pods of these namespaces.
+fn forbid(name: &str, namespaces: &str, to: Peer) -> Policy {
+    let kind = PolicyKind::ClusterNetworkPolicy;
+    let namespaces = NamespaceScope::Matching(selector(namespaces));
+    Policy {
+        key: PolicyKey { kind, namespace: "".into(), name: name.into() },
+        tier: Tier::Admin,
+        priority: 0,
+        subject: Subject::Pods(PodSelector { namespaces, pods: selector("") }),
+        ingress: None,
+        egress: Some(vec![rule(Action::Deny, vec![to])]),
+    }
+}
+
+/// The pods `x/a` at 10.0.0.1, `x/b` at 10.0.0.2 and `y/c` at 10.0.1.1.
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::default();
+    cluster.upsert_namespace(Namespace::new("x", labels("team=x")));
+    cluster.upsert_namespace(Namespace::new("y", labels("team=y")));
+    let node = Node { name: "n".into(), labels: labels("zone=a"), addresses: Vec::new() };
+    cluster.upsert_node(Node { addresses: vec![address("192.168.0.1")], ..node });
+    cluster.upsert_endpoint(pod("x/a", "app=a", "10.0.0.1"));
+    cluster.upsert_endpoint(pod("x/b", "app=b", "10.0.0.2"));
+    cluster.upsert_endpoint(pod("y/c", "app=c", "10.0.1.1"));
+    cluster
+}
+
+/// Whether the cluster as it is now allows it, for which the cluster and its node must agree.
+fn allows(cluster: &Cluster, from: &str, to: &str) -> bool {
+    let flow = Flow::new(address(from), address(to), Traffic::tcp(80));
+    let [whole, part] = [Scope::Cluster, Scope::Node("n".into())]
+        .map(|scope| compile(cluster, scope).decide(&flow).is_allowed());
+    assert_eq!(whole, part, "{flow}");
+    whole
+}
+
+/// NP-LIFE-5: with a policy, a pod or a namespace goes all that it did.
+#[test]
+fn what_is_removed_has_no_effect() {
+    let mut cluster = cluster();
+    let policy = isolate("x/p", "app=a", vec![own("x", "app=b"), of_namespaces("team=y")]);
+    cluster.upsert_policy(policy.clone());
+    assert!(allows(&cluster, "10.0.0.2", "10.0.0.1") && allows(&cluster, "10.0.1.1", "10.0.0.1"));
+    assert!(!allows(&cluster, "192.0.2.1", "10.0.0.1"));
+
+    cluster.remove_endpoint("x", "b", "another");
+    assert!(allows(&cluster, "10.0.0.2", "10.0.0.1"), "that was another pod of the name");
+    cluster.remove_endpoint("x", "b", "");
+    assert!(!allows(&cluster, "10.0.0.2", "10.0.0.1"), "its address is nobody's now");
+
+    // Of a namespace that is gone only its name is known, until its pods are gone as well.
+    cluster.remove_namespace("y");
+    assert!(!allows(&cluster, "10.0.1.1", "10.0.0.1"));
+    cluster.upsert_policy(isolate(
+        "x/p",
+        "app=a",
+        vec![of_namespaces("kubernetes.io/metadata.name=y")],
+    ));
+    assert!(allows(&cluster, "10.0.1.1", "10.0.0.1"));
+
+    cluster.remove_policy(&policy.key);
+    assert!(allows(&cluster, "192.0.2.1", "10.0.0.1"));
+    let left: Vec<_> = cluster.policies().collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    // Removing what is not there is nothing.
+    let before = compile(&cluster, Scope::Cluster);
+    cluster.remove_policy(&policy.key);
+    cluster.remove_endpoint("x", "b", "");
+    cluster.remove_namespace("y");
+    cluster.remove_node("m");
+    assert!(before == compile(&cluster, Scope::Cluster));
+}
+
+/// NP-LIFE-5, NP-NODE-1: a node that is gone is a stranger, whatever its pods still say.
+#[test]
+fn a_removed_node_has_no_way_in() {
+    let mut cluster = cluster();
+    cluster.upsert_policy(isolate("x/p", "", vec![]));
+    assert!(allows(&cluster, "192.168.0.1", "10.0.0.1"));
+    cluster.remove_node("n");
+    let flow = Flow::new(address("192.168.0.1"), address("10.0.0.1"), Traffic::tcp(80));
+    assert!(!compile(&cluster, Scope::Cluster).decide(&flow).is_allowed());
+}
+
+/// NP-LIFE-6, M3: an address goes from a pod to the next one, and all effects with it, whichever of the events comes
+/// first: that the old pod has finished, that it is gone, that the new one is there.
+#[test]
+fn a_reused_address_belongs_to_the_new_pod() {
+    let old = || {
+        let mut old = pod("x/old", "app=old", "10.0.0.9");
+        old.uid = "1".into();
+        old.ports = vec![DeclaredPort { name: "web".into(), protocol: Protocol::Tcp, number: 80 }];
+        old
+    };
+    let finished = || Endpoint { phase: Phase::Finished, ..old() };
+    let new = || Endpoint { uid: "2".into(), ..pod("y/new", "app=new", "10.0.0.9") };
+    type Event = fn(&mut Cluster, &dyn Fn() -> Endpoint, &dyn Fn() -> Endpoint);
+    let finish: Event = |cluster, finished, _| cluster.upsert_endpoint(finished());
+    let remove: Event = |cluster, _, _| cluster.remove_endpoint("x", "old", "1");
+    let add: Event = |cluster, _, new| cluster.upsert_endpoint(new());
+
+    let orders: [&[Event]; 5] = [
+        &[remove, add],
+        &[add, remove],
+        &[finish, add],
+        &[add, finish, remove],
+        &[finish, add, remove],
+    ];
+    for (at, order) in orders.iter().enumerate() {
+        let mut cluster = cluster();
+        cluster.upsert_policy(isolate("x/p", "app=a", vec![own("x", "app=old")]));
+        cluster.upsert_policy(isolate("x/old", "app=old", vec![]));
+        let name = PortMatch::Named(Some(Protocol::Tcp), "web".into());
+        let mut to_web = forbid("web", "team=y", of_namespaces(""));
+        for rule in to_web.egress.iter_mut().flatten() {
+            rule.ports = Ports::AnyOf(vec![name.clone()]);
+        }
+        cluster.upsert_policy(to_web);
+        cluster.upsert_endpoint(old());
+        assert!(allows(&cluster, "10.0.0.9", "10.0.0.1"), "{at}");
+        assert!(!allows(&cluster, "10.0.0.1", "10.0.0.9"), "{at}");
+        assert!(!allows(&cluster, "10.0.1.1", "10.0.0.9"), "{at}: it declares the port");
+
+        order.iter().for_each(|event| event(&mut cluster, &finished, &new));
+        assert!(!allows(&cluster, "10.0.0.9", "10.0.0.1"), "{at}: not the old pod as a peer");
+        assert!(allows(&cluster, "10.0.0.1", "10.0.0.9"), "{at}: not the old pod as a subject");
+        assert!(allows(&cluster, "10.0.1.1", "10.0.0.9"), "{at}: not what the old pod declares");
+        cluster.upsert_policy(isolate("x/p", "app=a", vec![of_namespaces("team=y")]));
+        assert!(allows(&cluster, "10.0.0.9", "10.0.0.1"), "{at}: the new pod as a peer");
+        cluster.upsert_policy(isolate("y/p", "app=new", vec![]));
+        assert!(!allows(&cluster, "10.0.0.1", "10.0.0.9"), "{at}: the new pod as a subject");
+    }
+}
+
+/// SEL-11: labels of pods, namespaces and nodes count as they are now, in subjects and in peers.
+#[test]
+fn labels_may_change() {
+    let mut cluster = cluster();
+    cluster.upsert_policy(isolate("x/p", "app=a", vec![own("x", "app=b"), of_namespaces("open=")]));
+    assert!(allows(&cluster, "10.0.0.2", "10.0.0.1") && !allows(&cluster, "10.0.1.1", "10.0.0.1"));
+    cluster.upsert_endpoint(pod("x/b", "app=other", "10.0.0.2"));
+    assert!(!allows(&cluster, "10.0.0.2", "10.0.0.1"), "a peer of another label");
+    cluster.upsert_namespace(Namespace::new("y", labels("open=")));
+    assert!(allows(&cluster, "10.0.1.1", "10.0.0.1"), "a namespace of another label");
+    cluster.upsert_endpoint(pod("x/a", "app=other", "10.0.0.1"));
+    assert!(allows(&cluster, "192.0.2.1", "10.0.0.1"), "a subject of another label");
+
+    cluster.upsert_policy(forbid("f", "team=y", Peer::Nodes(selector("zone=b"))));
+    assert!(allows(&cluster, "10.0.1.1", "192.168.0.1"));
+    cluster.upsert_namespace(Namespace::new("y", labels("team=y")));
+    assert!(allows(&cluster, "10.0.1.1", "192.168.0.1"), "a subject, but the node is no peer");
+    let zone = Node { name: "n".into(), labels: labels("zone=b"), addresses: Vec::new() };
+    cluster.upsert_node(Node { addresses: vec![address("192.168.0.1")], ..zone });
+    assert!(!allows(&cluster, "10.0.1.1", "192.168.0.1"), "a node of another label");
+}
+
+/// NP-TYPE-1, NP-CONN-3: a policy that no longer has a direction isolates nobody there, for every connection that is
+/// new.
+#[test]
+fn a_direction_may_be_dropped() {
+    let mut cluster = cluster();
+    let mut policy = isolate("x/p", "app=a", vec![]);
+    policy.egress = Some(Vec::new());
+    cluster.upsert_policy(policy.clone());
+    assert!(
+        !allows(&cluster, "10.0.0.1", "192.0.2.1") && !allows(&cluster, "192.0.2.1", "10.0.0.1")
+    );
+    policy.egress = None;
+    cluster.upsert_policy(policy);
+    assert!(
+        allows(&cluster, "10.0.0.1", "192.0.2.1") && !allows(&cluster, "192.0.2.1", "10.0.0.1")
+    );
+}
+
+/// NP-ISO-9: whatever is known before a pod has its address is in force with the first program that knows the address;
+/// and before that, it can be asked about by name.
+#[test]
+fn a_pod_starts_isolated() {
+    type Event = fn(&mut Cluster);
+    let events: [Event; 4] = [
+        |cluster| cluster.upsert_namespace(Namespace::new("z", labels("team=z"))),
+        |cluster| cluster.upsert_policy(isolate("z/p", "app=new", vec![own("z", "app=friend")])),
+        |cluster| cluster.upsert_policy(forbid("f", "team=z", of_namespaces("team=x"))),
+        |cluster| cluster.upsert_endpoint(pod("z/new", "app=new", "")),
+    ];
+    for order in orders(events.len()) {
+        let mut cluster = cluster();
+        order.iter().for_each(|at| events[*at](&mut cluster));
+        let by_name =
+            netpol_core::model::End::Endpoint { namespace: "z".into(), name: "new".into() };
+        let source = netpol_core::model::End::Address(address("10.0.0.1"));
+        let asked = Flow { source, destination: by_name, traffic: Traffic::tcp(80) };
+        assert!(!compile(&cluster, Scope::Cluster).decide(&asked).is_allowed(), "{order:?}");
+        cluster.upsert_endpoint(pod("z/new", "app=new", "10.0.2.1"));
+        assert!(!allows(&cluster, "10.0.0.1", "10.0.2.1"), "{order:?}");
+        assert!(!allows(&cluster, "10.0.2.1", "10.0.0.1"), "{order:?}");
+        // Access that needs another object comes with that object.
+        assert!(!allows(&cluster, "10.0.2.2", "10.0.2.1"), "{order:?}");
+        cluster.upsert_endpoint(pod("z/friend", "app=friend", "10.0.2.2"));
+        assert!(allows(&cluster, "10.0.2.2", "10.0.2.1"), "{order:?}");
+    }
+}
+
+/// All orders of so many events.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    (0..count).fold(vec![Vec::new()], |orders, next| {
+        let with_next = |order: &Vec<usize>| {
+            let places = 0..=order.len();
+            let order = order.clone();
+            places.map(move |place| {
+                let mut longer = order.clone();
+                longer.insert(place, next);
+                longer
+            })
+        };
+        orders.iter().flat_map(with_next).collect()
+    })
+}
+
+/// C-PEER-5: of a domain name counts what was observed and has not expired.
+#[test]
+fn observations_of_domain_names_expire() {
+    let mut cluster = cluster();
+    let pattern = DomainPattern::new("*.example.org");
+    cluster.upsert_policy(forbid("f", "team=x", Peer::Domain(pattern)));
+    let seen = |last| DomainName::new("www.example.org", address(&format!("192.0.2.{last}")));
+    let allowed = |cluster: &Cluster, last| allows(cluster, "10.0.0.1", &format!("192.0.2.{last}"));
+    cluster.observe_domain(&seen(1), Some(100));
+    cluster.observe_domain(&seen(1), Some(50)); // The longest counts.
+    cluster.observe_domain(&seen(2), Some(50));
+    cluster.observe_domain(&seen(2), Some(60));
+    cluster.observe_domain(&seen(3), None); // For ever.
+    cluster.observe_domain(&seen(3), Some(10));
+    let expected = [
+        (49, [false, false, false, true]),
+        (59, [false, false, false, true]),
+        (60, [false, true, false, true]),
+        (99, [false, true, false, true]),
+        (100, [true, true, false, true]),
+        (u64::MAX, [true, true, false, true]),
+    ];
+    for (now, verdicts) in expected {
+        cluster.expire_domains(now);
+        assert_eq!([1, 2, 3, 4].map(|last| allowed(&cluster, last)), verdicts, "at {now}");
+    }
+}
+
+/// M8: what a cluster says of itself is what it was given.
+#[test]
+fn a_cluster_gives_back_what_it_was_given() {
+    let mut options = Options::default();
+    options.tie = Tie::NameDescending;
+    let mut cluster = Cluster::new(options);
+    assert_eq!(cluster.options(), &options);
+    cluster.upsert_endpoint(pod("x/b", "", ""));
+    cluster.upsert_endpoint(pod("x/a", "", ""));
+    let node = |name: &str| Node { name: name.into(), labels: labels(""), addresses: Vec::new() };
+    cluster.upsert_node(node("two"));
+    cluster.upsert_node(node("one"));
+    let policy = isolate(
+        "x/p",
+        "",
+        vec![Peer::Block(Block::new("10.0.0.0/8".parse().expect("a block"), []))],
+    );
+    cluster.upsert_policy(policy.clone());
+    let names: Vec<&str> = cluster.endpoints().map(|it| &*it.name).collect();
+    let nodes: Vec<&str> = cluster.nodes().map(|it| &*it.name).collect();
+    assert_eq!((names, nodes), (vec!["a", "b"], vec!["one", "two"]));
+    assert_eq!(cluster.policies().collect::<Vec<_>>(), [&policy]);
+}
+
+/// One thing that happens to one object of a generated world.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Upsert,
+    Remove,
+}
+
+/// M8, NP-ISO-9: after any sequence of events, repeated ones, removals of what others refer to, and several values of
+/// one object among them, the cluster is what the objects are that are left.
+#[test]
+fn after_any_events_the_program_is_that_of_the_objects_left() {
+    for seed in 0..150 {
+        let mut choices = Choices::from_seed(0xe7e4_0000 + seed, 6000);
+        let (first, options) = world(&mut choices);
+        let (second, _) = world(&mut choices);
+        let mut cluster = Cluster::new(options);
+        let mut left = Left::default();
+        for step in 0..choices.of([20, 40, 80]) {
+            let objects = if choices.one_in(2) { &first } else { &second };
+            let happens = if choices.one_in(3) { Happens::Remove } else { Happens::Upsert };
+            left.change(&mut cluster, objects, happens, &mut choices);
+            if step % 10 == 0 {
+                same(&cluster, &left.objects(), &options, &mut choices, seed);
+            }
+        }
+        same(&cluster, &left.objects(), &options, &mut choices, seed);
+    }
+}
+
+fn same(
+    cluster: &Cluster,
+    left: &Objects,
+    options: &Options,
+    choices: &mut Choices<'_>,
+    seed: u64,
+) {
+    let fresh = Cluster::from_objects(*options, left.clone());
+    let scopes = ["node0", "node1"].map(|name| Scope::Node(name.into()));
+    let programs: Vec<Program> = scopes.map(|scope| compile(cluster, scope)).into();
+    assert_eq!(programs[0], compile(&fresh, Scope::Node("node0".into())), "seed {seed}");
+    assert_eq!(programs[1], compile(&fresh, Scope::Node("node1".into())), "seed {seed}");
+    let program = compile(cluster, Scope::Cluster);
+    assert_eq!(program, compile(&fresh, Scope::Cluster), "seed {seed}");
+    for _ in 0..10 {
+        let flow = flow(choices, left);
+        let expected = reference::decide(left, options, &flow).is_allowed();
+        assert_eq!(program.decide(&flow).is_allowed(), expected, "seed {seed}: {flow}");
+    }
+}
+
+/// What should be left of the objects, kept in the plainest way.
+#[derive(Default)]
+struct Left {
+    namespaces: BTreeMap<String, Namespace>,
+    endpoints: BTreeMap<(String, String, String), Endpoint>,
+    nodes: BTreeMap<String, Node>,
+    policies: BTreeMap<PolicyKey, Policy>,
+}
+
+impl Left {
+    fn change(
+        &mut self,
+        cluster: &mut Cluster,
+        objects: &Objects,
+        happens: Happens,
+        choices: &mut Choices<'_>,
+    ) {
+        fn one<T: Clone>(choices: &mut Choices<'_>, items: &[T]) -> Option<T> {
+            items.get(choices.pick(items.len())).cloned()
+        }
+        match choices.pick(4) {
+            0 => {
+                let Some(it) = one(choices, &objects.namespaces) else { return };
+                match happens {
+                    Happens::Upsert => {
+                        self.namespaces.insert(it.name.to_string(), it.clone());
+                        cluster.upsert_namespace(it);
+                    }
+                    Happens::Remove => {
+                        self.namespaces.remove(&*it.name);
+                        cluster.remove_namespace(&it.name);
+                    }
+                }
+            }
+            1 => {
+                let Some(it) = one(choices, &objects.endpoints) else { return };
+                let key = (it.namespace.to_string(), it.name.to_string(), it.uid.to_string());
+                match happens {
+                    Happens::Upsert => {
+                        self.endpoints.insert(key, it.clone());
+                        cluster.upsert_endpoint(it);
+                    }
+                    Happens::Remove => {
+                        self.endpoints.remove(&key);
+                        cluster.remove_endpoint(&it.namespace, &it.name, &it.uid);
+                    }
+                }
+            }
+            2 => {
+                let Some(it) = one(choices, &objects.nodes) else { return };
+                match happens {
+                    Happens::Upsert => {
+                        self.nodes.insert(it.name.to_string(), it.clone());
+                        cluster.upsert_node(it);
+                    }
+                    Happens::Remove => {
+                        self.nodes.remove(&*it.name);
+                        cluster.remove_node(&it.name);
+                    }
+                }
+            }
+            _ => {
+                let Some(it) = one(choices, &objects.policies) else { return };
+                match happens {
+                    Happens::Upsert => {
+                        self.policies.insert(it.key.clone(), it.clone());
+                        cluster.upsert_policy(it);
+                    }
+                    Happens::Remove => {
+                        self.policies.remove(&it.key);
+                        cluster.remove_policy(&it.key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn objects(&self) -> Objects {
+        Objects {
+            namespaces: self.namespaces.values().cloned().collect(),
+            endpoints: self.endpoints.values().cloned().collect(),
+            nodes: self.nodes.values().cloned().collect(),
+            policies: self.policies.values().cloned().collect(),
+            domains: Vec::new(),
+        }
+    }
+}

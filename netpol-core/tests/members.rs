@@ -1,0 +1,306 @@
+//! What backends put into the kernel's sets, against what the program decides.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::net::IpAddr;
+
+use netpol_core::model::{Direction, End, Family, Flow, Name, Objects};
+use netpol_core::program::{ClassId, Members, Program, Scope, Verdict};
+use netpol_core::testing::{Choices, flows_of_interest, world};
+use netpol_core::{Cluster, compile};
+
+/// Generated worlds, and the program of each of their nodes.
+fn programs(mut check: impl FnMut(&Objects, &Name, &Program, u64)) {
+    for seed in 0..1000 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 1500));
+        let cluster = Cluster::from_objects(options, objects.clone());
+        for node in objects.nodes.iter().map(|node| &node.name) {
+            check(&objects, node, &compile(&cluster, Scope::Node(node.clone())), seed);
+        }
+    }
+}
+
+/// The class that judges one direction of a flow between addresses, found as a backend finds it.
+fn class_of(
+    objects: &Objects,
+    program: &Program,
+    flow: &Flow,
+    direction: Direction,
+) -> Option<(ClassId, IpAddr)> {
+    let (End::Address(source), End::Address(destination)) = (&flow.source, &flow.destination)
+    else {
+        return None;
+    };
+    let (subject, peer) = match direction {
+        Direction::Egress => (source, destination),
+        Direction::Ingress => (destination, source),
+    };
+    let endpoint = program.endpoints().find(|it| it.addresses().contains(subject))?;
+    // Traffic to itself has rules of its own, also that of a node whose host-network pods are policed.
+    let both = |addresses: &[IpAddr]| addresses.contains(subject) && addresses.contains(peer);
+    let is_own = both(endpoint.addresses())
+        || endpoint.is_host() && objects.nodes.iter().any(|node| both(&node.addresses));
+    let side = program.profile(endpoint.profile()).side(direction)?;
+    (!is_own).then(|| (side.class_of(flow.traffic), *peer))
+}
+
+#[test]
+fn members_are_whom_the_program_allows() {
+    let (mut allowed, mut denied) = (0, 0);
+    programs(|objects, node, program, seed| {
+        let flows = flows_of_interest(objects);
+        let every = flows.len().div_ceil(300).max(1);
+        for flow in flows.iter().step_by(every) {
+            let decision = program.decide(flow);
+            let sides =
+                [(Direction::Egress, decision.egress), (Direction::Ingress, decision.ingress)];
+            for (direction, verdict) in sides {
+                let found = class_of(objects, program, flow, direction);
+                let (Some((class, peer)), Some(verdict)) = (found, verdict) else { continue };
+                let members = program.members(class, Family::of(peer));
+                assert_eq!(
+                    members.verdict(peer),
+                    verdict,
+                    "{direction} of {flow} on {node}, seed {seed}"
+                );
+                match verdict {
+                    Verdict::Allow => allowed += 1,
+                    Verdict::Deny => denied += 1,
+                }
+            }
+        }
+    });
+    assert!(allowed > 10_000 && denied > 10_000, "{allowed} allowed, {denied} denied");
+}
+
+/// Nothing is listed twice, nor anything that follows from the rest, so that equal sets are equal values.
+#[test]
+fn members_are_in_normal_form() {
+    let (mut ranges, mut singles) = (0, 0);
+    programs(|_, node, program, seed| {
+        for (id, class) in program.classes() {
+            for family in Family::ALL {
+                let members = program.members(id, family);
+                check(&members, family);
+                ranges += members.ranges.len();
+                singles += members.allow.len() + members.deny.len();
+                let is_empty = members.ranges.is_empty()
+                    && members.allow.is_empty()
+                    && members.deny.is_empty();
+                if let Some(constant) = class.constant() {
+                    assert!(is_empty, "{node}, seed {seed}: {members:?}");
+                    assert_eq!(members.default, constant, "{node}, seed {seed}");
+                }
+            }
+        }
+    });
+    assert!(ranges > 200 && singles > 1000, "{ranges} ranges, {singles} single addresses");
+}
+
+fn check(members: &Members, family: Family) {
+    let Members { default, ranges, allow, deny } = members;
+    let in_family = |it: &IpAddr| Family::of(*it) == family;
+    assert!(ranges.iter().all(|it| in_family(it.start()) && it.start() <= it.end()), "{members:?}");
+    assert!(allow.iter().chain(deny).all(in_family), "{members:?}");
+    for pair in ranges.windows(2) {
+        // More than one apart, or they would be one range.
+        let gap = number(*pair[1].start()) - number(*pair[0].end()).min(number(*pair[1].start()));
+        assert!(gap > 1, "{members:?}");
+    }
+    for (list, verdict) in [(allow, Verdict::Allow), (deny, Verdict::Deny)] {
+        assert!(list.is_sorted_by(|a, b| a < b), "{members:?}");
+        for address in list {
+            let in_range = ranges.iter().any(|range| range.contains(address));
+            let otherwise = if in_range { default.opposite() } else { *default };
+            assert_ne!(otherwise, verdict, "{address} is listed for nothing: {members:?}");
+        }
+    }
+    // Just inside and just outside of every range.
+    for range in ranges {
+        for (address, verdict) in [
+            (Some(*range.start()), default.opposite()),
+            (Some(*range.end()), default.opposite()),
+            (neighbour(*range.start(), false), *default),
+            (neighbour(*range.end(), true), *default),
+        ] {
+            let Some(address) = address else { continue };
+            let expected = match (allow.contains(&address), deny.contains(&address)) {
+                (true, _) => Verdict::Allow,
+                (_, true) => Verdict::Deny,
+                _ => verdict,
+            };
+            assert_eq!(members.verdict(address), expected, "{address}: {members:?}");
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+fn neighbour(address: IpAddr, next: bool) -> Option<IpAddr> {
+    let number = number(address);
+    let number = if next { number.checked_add(1)? } else { number.checked_sub(1)? };
+    match address {
+        IpAddr::V4(_) => Some(IpAddr::V4(u32::try_from(number).ok()?.into())),
+        IpAddr::V6(_) => Some(IpAddr::V6(number.into())),
+    }
+}
+
+/// What is told of endpoints is what they are.
+#[test]
+fn endpoints_are_listed_with_their_profiles() {
+    let mut listed = 0;
+    programs(|objects, node, program, seed| {
+        let hosts_policed = program.endpoints().any(|it| it.is_host());
+        for endpoint in program.endpoints() {
+            listed += 1;
+            if endpoint.is_host() {
+                assert!(endpoint.namespace().is_empty(), "{node}, seed {seed}");
+                let named = objects.nodes.iter().any(|it| &*it.name == endpoint.name());
+                assert!(named && !endpoint.addresses().is_empty(), "{node}, seed {seed}");
+                continue;
+            }
+            let mut same = objects.endpoints.iter().filter(|it| {
+                (&*it.namespace, &*it.name) == (endpoint.namespace(), endpoint.name())
+            });
+            let here = same.any(|it| it.is_ordinary() && it.node.as_ref() == Some(node));
+            assert!(here, "{}/{} on {node}", endpoint.namespace(), endpoint.name());
+        }
+        let ordinary = objects.endpoints.iter();
+        let ordinary = ordinary.filter(|it| it.is_ordinary() && it.node.as_ref() == Some(node));
+        let found = program.endpoints().filter(|it| !it.is_host()).count();
+        assert_eq!(found, ordinary.count(), "{node}, seed {seed}");
+        let policed = program.options().host_network_subjects
+            == netpol_core::model::HostNetworkSubjects::Policed;
+        assert!(policed || !hosts_policed, "{node}, seed {seed}");
+        assert_eq!(*program.scope(), Scope::Node(node.clone()));
+    });
+    assert!(listed > 1000, "{listed}");
+}
+
+/// A class is named by what it asks, in whatever program it is, and no other class has its name.
+#[test]
+fn classes_are_named_by_what_they_ask() {
+    let alone: Vec<Vec<u128>> = (0..QUESTIONS.len()).map(|at| keys(&[at])).collect();
+    for (at, keys) in alone.iter().enumerate() {
+        assert!(!keys.is_empty(), "{}", QUESTIONS[at]);
+        // All of them have ports for which they ask nothing, and then ask the same.
+        let others: Vec<&Vec<u128>> = alone.iter().take(at).collect();
+        let own = keys.iter().filter(|key| others.iter().all(|other| !other.contains(key)));
+        assert!(own.count() > 0, "{} asks what another one asks", QUESTIONS[at]);
+    }
+    let all: Vec<usize> = (0..QUESTIONS.len()).collect();
+    let backwards: Vec<usize> = all.iter().rev().copied().collect();
+    let mut expected: Vec<u128> = alone.concat();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(keys(&all), expected);
+    assert_eq!(keys(&backwards), expected);
+}
+
+/// What a policy for 80/tcp may ask: tier, action, and whom it is about.
+const QUESTIONS: [&str; 13] = [
+    "network accept everyone",
+    "network accept app=a",
+    "network accept app=b",
+    "network accept app=a app=b",
+    "network accept 10.0.0.0/8",
+    "network accept 10.0.0.0/9",
+    "admin deny app=a",
+    "admin accept app=a",
+    "admin pass app=a",
+    "admin deny app=b",
+    "baseline deny app=a",
+    "baseline deny app=b",
+    "network accept web",
+];
+
+/// The keys of the classes of a program in which each of these questions is asked by a pod of its own.
+fn keys(questions: &[usize]) -> Vec<u128> {
+    use netpol_core::model::{
+        Action, Block, DeclaredPort, Endpoint, Labels, NamespaceScope, Options, Peer, Peers,
+        PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
+        Requirement, Rule, Selector, Subject, Tier,
+    };
+    let by_label = |key: &str, value: &str| Selector::new([Requirement::is_in(key, [value])]);
+    let mut objects = Objects::default();
+    let mut server = Endpoint::new("x", "server");
+    server.labels = Labels::default().with("app", "a");
+    server.addresses.push(IpAddr::from([10, 0, 1, 1]));
+    server.ports = vec![DeclaredPort { name: "web".into(), protocol: Protocol::Tcp, number: 80 }];
+    objects.endpoints.push(server);
+    for (place, question) in questions.iter().enumerate() {
+        let words: Vec<&str> = QUESTIONS[*question].split(' ').collect();
+        let who = format!("q{question}");
+        let mut pod = Endpoint::new("x", &who);
+        pod.labels = Labels::default().with("asks", &who);
+        let last = u8::try_from(place + 1).expect("few");
+        pod.addresses.push(IpAddr::from([10, 0, 0, last]));
+        objects.endpoints.push(pod);
+
+        let tier = match words[0] {
+            "admin" => Tier::Admin,
+            "network" => Tier::NetworkPolicy,
+            _ => Tier::Baseline,
+        };
+        let action = match words[1] {
+            "accept" => Action::Accept,
+            "deny" => Action::Deny,
+            _ => Action::Pass,
+        };
+        let everyone = ["everyone", "web"].contains(&words[2]);
+        let peers = words[2..].iter().map(|peer| match peer.split_once('=') {
+            Some((key, value)) => Peer::Pods(PodSelector {
+                namespaces: NamespaceScope::Named("x".into()),
+                pods: by_label(key, value),
+            }),
+            None => Peer::Block(Block::new(peer.parse().expect("a block"), [])),
+        });
+        let peers = if everyone { Peers::Everyone } else { Peers::AnyOf(peers.collect()) };
+        let port = match words[2] {
+            "web" => PortMatch::Named(Some(Protocol::Tcp), "web".into()),
+            _ => PortMatch::Range(Protocol::Tcp, PortRange::single(80)),
+        };
+        let ports = Ports::AnyOf(vec![port]);
+        let mut rules = vec![Rule { name: None, action, peers, ports: ports.clone() }];
+        if action == Action::Pass {
+            // To pass is to ask for something only if otherwise something else happens.
+            let peers = Peers::Everyone;
+            rules.push(Rule { name: None, action: Action::Deny, peers, ports });
+        }
+        let (kind, namespace) = match tier {
+            Tier::NetworkPolicy => (PolicyKind::NetworkPolicy, "x"),
+            _ => (PolicyKind::ClusterNetworkPolicy, ""),
+        };
+        objects.policies.push(Policy {
+            key: PolicyKey { kind, namespace: namespace.into(), name: who.as_str().into() },
+            tier,
+            priority: u16::try_from(questions.len() - place).expect("few"),
+            subject: Subject::Pods(PodSelector {
+                namespaces: NamespaceScope::Named("x".into()),
+                pods: by_label("asks", &who),
+            }),
+            ingress: None,
+            egress: Some(rules),
+        });
+    }
+    let program = compile(&Cluster::from_objects(Options::default(), objects), Scope::Cluster);
+    // Ids lead to what was listed under them.
+    for (id, class) in program.classes() {
+        assert_eq!(program.class(id), class);
+    }
+    let profiles: Vec<_> = program.profiles().collect();
+    assert_eq!(profiles.len(), questions.len() + 1, "one each, and that of the server");
+    for (id, profile) in profiles {
+        assert_eq!(program.profile(id), profile);
+    }
+    let mut keys: Vec<u128> = program.classes().map(|(_, class)| class.key()).collect();
+    let count = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), count, "two classes of one key");
+    keys
+}
