@@ -94,19 +94,17 @@ fn scopes(history: &History) -> Vec<Scope> {
 
 fn compare(cluster: &Cluster, compiler: &Compiler, scope: &Scope, told: &[String]) {
     let (kept, fresh) = (compiler.program().dump(), compile(cluster, scope.clone()).dump());
-    if kept != fresh {
-        let differing = |a: &str, b: &str| {
-            let lines: std::collections::BTreeSet<String> = b.lines().map(str::to_owned).collect();
-            let only = a.lines().filter(|line| !lines.contains(*line)).map(str::to_owned);
-            only.collect::<Vec<_>>().join("\n")
-        };
-        panic!(
-            "{scope:?} after {}\nonly kept up:\n{}\nonly from scratch:\n{}",
-            told.join(", "),
-            differing(&kept, &fresh),
-            differing(&fresh, &kept)
-        );
-    }
+    let differing = |a: &str, b: &str| {
+        let lines: std::collections::BTreeSet<&str> = b.lines().collect();
+        a.lines().filter(|line| !lines.contains(line)).collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        kept == fresh,
+        "{scope:?} after {}\nonly kept up:\n{}\nonly from scratch:\n{}",
+        told.join(", "),
+        differing(&kept, &fresh),
+        differing(&fresh, &kept)
+    );
 }
 
 /// Goes through a history; after each step the compilers are told, some steps are told together, and some twice.

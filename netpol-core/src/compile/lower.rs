@@ -107,20 +107,20 @@ impl Lowering<'_> {
             }
             return;
         }
+        // Asked for even if no port leads to it, so that an explanation can tell who would have matched.
+        let terms = self.peers(&rule.peers);
         let Ports::AnyOf(ports) = &rule.ports else {
-            let terms = self.peers(&rule.peers);
             return out.push(Entry { action, on: On::Everything, terms });
         };
         for port in ports {
             match (port, direction) {
                 (PortMatch::Range(protocol, range), _) => {
-                    let (on, terms) = (On::Ports(*protocol, *range), self.peers(&rule.peers));
-                    out.push(Entry { action, on, terms });
+                    let on = On::Ports(*protocol, *range);
+                    out.push(Entry { action, on, terms: terms.clone() });
                 }
                 (PortMatch::Named(protocol, name), Direction::Ingress) => {
                     let on = On::OwnName(*protocol, name.clone());
-                    let terms = self.peers(&rule.peers);
-                    out.push(Entry { action, on, terms });
+                    out.push(Entry { action, on, terms: terms.clone() });
                 }
                 (PortMatch::Named(protocol, name), Direction::Egress) => {
                     self.name_at_peer(&rule.peers, action, *protocol, name, out);
