@@ -4,14 +4,10 @@ mod support;
 
 use support::{netpol, netpol_with};
 
-/// The exit code where there are no network namespaces.
-const UNAVAILABLE: i32 = 5;
-
 #[test]
 fn the_shop_is_as_its_policies_say() {
     let run = netpol(&["demo"]);
-    if run.code == UNAVAILABLE {
-        eprintln!("SKIPPED: {}", run.notes.trim());
+    if run.is_skipped() {
         return;
     }
     assert_eq!(run.code, 0, "{run:#?}");
@@ -43,8 +39,7 @@ spec:
         &["demo", "-f", "-", "--port", "8080/tcp", "--port", "81/udp", "--port", "icmp"],
         world,
     );
-    if run.code == UNAVAILABLE {
-        eprintln!("SKIPPED: {}", run.notes.trim());
+    if run.is_skipped() {
         return;
     }
     assert_eq!(run.code, 0, "{run:#?}");

@@ -1,11 +1,19 @@
 //! Runs the program as users do.
 #![allow(dead_code, reason = "every test binary uses its own part")]
-#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// The exit code where network namespaces cannot be made.
+const UNAVAILABLE: i32 = 5;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -13,6 +21,17 @@ pub(crate) struct Run {
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) notes: String,
+}
+
+impl Run {
+    /// Whether there was no way to send packets here, which is told.
+    pub(crate) fn is_skipped(&self) -> bool {
+        let skipped = self.code == UNAVAILABLE;
+        if skipped {
+            eprintln!("SKIPPED: {}", self.notes.trim());
+        }
+        skipped
+    }
 }
 
 /// Runs `netpol` with these arguments.
