@@ -5,86 +5,10 @@
 
 use netpol_core::cluster::Changes;
 use netpol_core::compile::Compiler;
-use netpol_core::model::{Labels, Name, Namespace, Objects, Options};
-use netpol_core::testing::{Choices, world};
+use netpol_core::model::{Labels, Name, Namespace};
+use netpol_core::testing::{Choices, History, world};
 use netpol_core::{Cluster, Scope, compile};
 use proptest::prelude::*;
-
-/// Objects of two worlds: a history adds, changes and removes them one by one.
-struct History {
-    objects: [Objects; 2],
-    options: Options,
-}
-
-impl History {
-    fn new(choices: &mut Choices<'_>) -> Self {
-        let (first, options) = world(choices);
-        let (second, _) = world(choices);
-        Self { objects: [first, second], options }
-    }
-
-    /// Any object comes, in the form that it has in either world, or goes.
-    fn step(&self, choices: &mut Choices<'_>, cluster: &mut Cluster) -> String {
-        let objects = &self.objects[choices.pick(2)];
-        let goes = choices.one_in(3);
-        let pick = |choices: &mut Choices<'_>, len: usize| (len > 0).then(|| choices.pick(len));
-        match choices.pick(8) {
-            0 => {
-                let Some(at) = pick(choices, objects.namespaces.len()) else {
-                    return String::new();
-                };
-                let namespace = objects.namespaces[at].clone();
-                let told = format!("namespace {} {}", namespace.name, !goes);
-                match goes {
-                    true => cluster.remove_namespace(&namespace.name),
-                    false => cluster.upsert_namespace(namespace),
-                }
-                told
-            }
-            1..=3 => {
-                let Some(at) = pick(choices, objects.endpoints.len()) else { return String::new() };
-                let endpoint = objects.endpoints[at].clone();
-                let told = format!("endpoint {}/{} {}", endpoint.namespace, endpoint.name, !goes);
-                match goes {
-                    true => {
-                        cluster.remove_endpoint(&endpoint.namespace, &endpoint.name, &endpoint.uid);
-                    }
-                    false => cluster.upsert_endpoint(endpoint),
-                }
-                told
-            }
-            4 => {
-                let Some(at) = pick(choices, objects.nodes.len()) else { return String::new() };
-                let node = objects.nodes[at].clone();
-                let told = format!("node {} {}", node.name, !goes);
-                match goes {
-                    true => cluster.remove_node(&node.name),
-                    false => cluster.upsert_node(node),
-                }
-                told
-            }
-            5 => {
-                let Some(at) = pick(choices, objects.domains.len()) else { return String::new() };
-                let domain = objects.domains[at].clone();
-                match goes {
-                    true => cluster.expire_domains(10),
-                    false => cluster.observe_domain(&domain, Some(10)),
-                }
-                format!("domain {} {}", domain.name(), !goes)
-            }
-            _ => {
-                let Some(at) = pick(choices, objects.policies.len()) else { return String::new() };
-                let policy = objects.policies[at].clone();
-                let told = format!("policy {} {}", policy.key, !goes);
-                match goes {
-                    true => cluster.remove_policy(&policy.key),
-                    false => cluster.upsert_policy(policy),
-                }
-                told
-            }
-        }
-    }
-}
 
 fn scopes(history: &History) -> Vec<Scope> {
     let nodes = history.objects.iter().flat_map(|it| &it.nodes).map(|it| it.name.clone());

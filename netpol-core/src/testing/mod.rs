@@ -21,12 +21,14 @@
 
 mod choices;
 mod flows;
+mod history;
 mod policies;
 mod workloads;
 
 pub use choices::Choices;
 use choices::pick;
 pub use flows::{flow, flows_of_interest};
+pub use history::History;
 
 use crate::model::{
     BaselineSkip, DuplicatePortNames, HostNetworkPeers, HostNetworkPortNames, HostNetworkSubjects,
