@@ -1,7 +1,10 @@
-//! Medians of repeated measurements; whatever is compared takes turns, so that a busy machine slows down both.
+//! Medians of repeated measurements. Whatever is compared takes turns, and what counts is the time that the thread
+//! has the processor for: a busy machine still disturbs caches, but waiting for others is not counted.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 /// The times of one piece of work, sorted.
 #[derive(Clone, Debug)]
@@ -19,11 +22,15 @@ pub fn in_turns<const N: usize>(rounds: usize, mut works: [&mut dyn FnMut(); N])
     times.map(Times::new)
 }
 
-/// Does something and tells how long it took.
+/// Does something and tells how long it took, of the thread's own time.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let start = Instant::now();
+    let start = thread_time();
     let done = black_box(work());
-    (done, start.elapsed())
+    (done, thread_time().saturating_sub(start))
+}
+
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 impl Times {

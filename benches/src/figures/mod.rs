@@ -3,6 +3,7 @@
 mod compile;
 mod decide;
 mod memory;
+mod nft;
 
 use crate::figure::Figure;
 
@@ -25,12 +26,13 @@ pub struct Group {
 }
 
 /// All groups, in the order in which they are measured.
-pub const GROUPS: [Group; 5] = [
+pub const GROUPS: [Group; 6] = [
     Group { name: "decide.scale", measure: decide::scale },
     Group { name: "decide.baselines", measure: decide::baselines },
     Group { name: "compile.antrea", measure: compile::antrea },
     Group { name: "compile.shapes", measure: compile::shapes },
     Group { name: "memory", measure: memory::marginal },
+    Group { name: "nft", measure: nft::node },
 ];
 
 impl Effort {

@@ -5,12 +5,13 @@ use netpol_core::model::{Endpoint, Name, Namespace, Objects, Ports, Selector, na
 use super::parts::{Nodes, allow, block, cidr, here, label, labels, policy, tcp};
 use crate::random::Random;
 
-/// `policies` that all select every pod of one namespace; each allows `peers` apps of it to the same port.
+/// `policies` that all select every pod of one namespace; each allows `peers` apps to the same port, all of them out
+/// of one tenth of the apps.
 pub fn deep(policies: usize, peers: usize) -> Objects {
     let (mut objects, namespace) = namespace_of_apps(10_000, 1_000);
     let mut random = Random::new(2);
     for at in 0..policies {
-        let apps = (0..peers).map(|_| format!("app-{}", random.below(1_000)));
+        let apps = (0..peers).map(|_| format!("app-{}", random.below(100)));
         let peers = apps.map(|app| here(&namespace, label("app", &app))).collect();
         let mut all = policy(&namespace, &format!("deep-{at:05}"), Selector::everything());
         all.ingress = Some(vec![allow(peers, &[tcp(80)])]);

@@ -152,7 +152,7 @@ fn host_network_pods(nodes: usize) -> impl Iterator<Item = Endpoint> {
 }
 
 /// One policy in the proportions in which they are written: most for ingress, between apps, to one or two ports.
-fn written_policy(namespace: &Name, at: usize, random: &mut Random) -> Policy {
+pub(super) fn written_policy(namespace: &Name, at: usize, random: &mut Random) -> Policy {
     let (app, tier, port) = random.pick(&APPS);
     let (other, other_tier, _) = random.pick(&APPS);
     let subject = match random.below(10) {

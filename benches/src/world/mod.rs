@@ -1,6 +1,7 @@
 //! Generators of large clusters: deterministic, and shaped like those that people run.
 
 mod antrea;
+mod events;
 mod extreme;
 mod mixed;
 mod parts;
@@ -12,6 +13,7 @@ use netpol_core::model::{Flow, Objects, Traffic};
 use crate::random::Random;
 
 pub use antrea::{cross_namespace, one_namespace, small_namespaces};
+pub use events::{Change, Event, changes};
 pub use extreme::{blocks, deep, deep_ports, wide};
 pub use mixed::{Size, isolate, mixed};
 

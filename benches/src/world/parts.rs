@@ -81,6 +81,11 @@ impl Nodes {
         Self { used: vec![0; count] }
     }
 
+    /// Addresses on as many nodes that no generator hands out: those after the first 512 of each.
+    pub(super) fn beside(count: usize) -> Self {
+        Self { used: vec![512; count] }
+    }
+
     /// The next free address of a node and the node's name.
     pub(super) fn place(&mut self, node: usize) -> (IpAddr, Name) {
         self.used[node] += 1;

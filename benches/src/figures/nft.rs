@@ -1,0 +1,80 @@
+use std::time::Instant;
+
+use netpol_backend_nft::{Change, Error, Nft, Options, Report, render};
+use netpol_core::model::{Options as Readings, name};
+use netpol_core::{Cluster, Program, Scope, compile};
+use nix::sched::{CloneFlags, unshare};
+
+use super::Effort;
+use crate::figure::Figure;
+use crate::random::Random;
+use crate::timing::{Times, in_turns, milliseconds};
+use crate::world::{self, Size};
+
+/// A node of a large cluster in the kernel: to put everything into force, and to follow what happens. Wall time,
+/// since the kernel waits for readers of what it replaces.
+pub(super) fn node(effort: Effort) -> Vec<Figure> {
+    let size = Size { namespaces: 1000, pods: 100_000, policies: 10_000, nodes: 1000 };
+    let objects = world::mixed(size, 1);
+    let changes = world::changes(&objects, effort.rounds(5), &mut Random::new(11));
+    let mut cluster = Cluster::from_objects(Readings::default(), objects);
+    let program = node_program(&cluster);
+    let mut rendering = || drop(render(&program, &Options::default()));
+    let [times] = in_turns(effort.rounds(5), [&mut rendering]);
+    let mut figures = vec![Figure::new("nft.render", milliseconds(times.median()), "ms")];
+
+    // A network namespace of our own; without root in a user namespace.
+    let own = unshare(CloneFlags::CLONE_NEWNET)
+        .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET));
+    let following = || -> Result<(), Error> {
+        let mut kernel = Nft::open(Options::default())?;
+        let mut created = Vec::new();
+        for _ in 0..effort.rounds(3) {
+            kernel.remove()?;
+            created.push(synced(&mut kernel, &program)?.0);
+        }
+        let created = milliseconds(Times::new(created).median());
+        figures.push(Figure::new("nft.sync.everything", created, "ms"));
+        let mut unchanged = Vec::new();
+        for _ in 0..effort.rounds(5) {
+            unchanged.push(synced(&mut kernel, &program)?.0);
+        }
+        let unchanged = milliseconds(Times::new(unchanged).median());
+        figures.push(Figure::new("nft.sync.nothing", unchanged, "ms"));
+        let mut by_kind = std::collections::BTreeMap::<_, Vec<_>>::new();
+        for change in changes {
+            for (kind, event) in [change.there, change.back] {
+                event.apply(&mut cluster);
+                let (time, report) = synced(&mut kernel, &node_program(&cluster))?;
+                if report.change != Change::None {
+                    by_kind.entry(kind).or_default().push(time);
+                }
+            }
+        }
+        for (kind, times) in by_kind {
+            let name = format!("nft.sync.{kind}");
+            figures.push(Figure::new(name, milliseconds(Times::new(times).median()), "ms"));
+        }
+        kernel.remove()
+    };
+    #[expect(clippy::print_stderr, reason = "says which figures are missing, and why")]
+    match own {
+        Ok(()) => {
+            if let Err(error) = following() {
+                eprintln!("figures of nft.sync are missing: {error}");
+            }
+        }
+        Err(error) => eprintln!("figures of nft.sync are missing: no network namespace: {error}"),
+    }
+    figures
+}
+
+fn node_program(cluster: &Cluster) -> Program {
+    compile(cluster, Scope::Node(name("node-0")))
+}
+
+fn synced(kernel: &mut Nft, program: &Program) -> Result<(std::time::Duration, Report), Error> {
+    let start = Instant::now();
+    let report = kernel.sync(program)?;
+    Ok((start.elapsed(), report))
+}
