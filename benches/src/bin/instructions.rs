@@ -13,7 +13,8 @@ use std::hint::black_box;
 
 use clap::{Parser, ValueEnum};
 use netpol_benches::random::Random;
-use netpol_benches::world::{self, Size};
+use netpol_benches::world::{self, Event, Size};
+use netpol_core::compile::Compiler;
 use netpol_core::model::{Flow, Options};
 use netpol_core::{Cluster, Program, Scope, compile};
 
@@ -30,13 +31,16 @@ enum Work {
     Decide,
     /// Compile these.
     Compile,
+    /// Follow 100 pods that come and go.
+    Pods,
 }
 
 fn main() {
     let size = Size { namespaces: 100, pods: 10_000, policies: 1000, nodes: 100 };
     let objects = world::mixed(size, 1);
     let flows = world::flows(&objects, 10_000, &mut Random::new(7));
-    let cluster = Cluster::from_objects(Options::default(), objects);
+    let changes = world::changes(&objects, 100, &mut Random::new(11));
+    let mut cluster = Cluster::from_objects(Options::default(), objects);
     match Arguments::parse().work {
         Work::Decide => {
             let program = compile(&cluster, Scope::Cluster);
@@ -46,6 +50,16 @@ fn main() {
         Work::Compile => {
             let program = measured_compile(&cluster);
             println!("1 compilation, {} identities", program.identity_count());
+        }
+        Work::Pods => {
+            let mut compiler = Compiler::new(*cluster.options(), Scope::Cluster);
+            let everything = cluster.take_changes();
+            compiler.update(&cluster, &everything);
+            let pods = changes.into_iter().filter(|it| it.there.0 == "pod-added");
+            let events: Vec<Event> = pods.flat_map(|it| [it.there.1, it.back.1]).collect();
+            let count = events.len();
+            let program = measured_events(&mut cluster, &mut compiler, events);
+            println!("{count} events, {} identities", program.identity_count());
         }
     }
 }
@@ -58,4 +72,16 @@ fn measured_decide(program: &Program, flows: &[Flow]) -> usize {
 #[inline(never)]
 fn measured_compile(cluster: &Cluster) -> Program {
     compile(black_box(cluster), Scope::Cluster)
+}
+
+/// Somebody holds the program before, so that nothing is changed in place.
+#[inline(never)]
+fn measured_events(cluster: &mut Cluster, compiler: &mut Compiler, events: Vec<Event>) -> Program {
+    let mut held = compiler.program().clone();
+    for event in events {
+        event.apply(cluster);
+        let changes = cluster.take_changes();
+        held = compiler.update(cluster, &changes).clone();
+    }
+    held
 }

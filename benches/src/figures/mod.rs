@@ -4,6 +4,7 @@ mod compile;
 mod decide;
 mod memory;
 mod nft;
+mod recompile;
 
 use crate::figure::Figure;
 
@@ -26,11 +27,13 @@ pub struct Group {
 }
 
 /// All groups, in the order in which they are measured.
-pub const GROUPS: [Group; 6] = [
+pub const GROUPS: [Group; 8] = [
     Group { name: "decide.scale", measure: decide::scale },
     Group { name: "decide.baselines", measure: decide::baselines },
     Group { name: "compile.antrea", measure: compile::antrea },
     Group { name: "compile.shapes", measure: compile::shapes },
+    Group { name: "recompile.cluster", measure: recompile::cluster },
+    Group { name: "recompile.node", measure: recompile::node },
     Group { name: "memory", measure: memory::marginal },
     Group { name: "nft", measure: nft::node },
 ];
