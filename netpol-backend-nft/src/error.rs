@@ -9,7 +9,7 @@ use crate::name::NameError;
 use crate::ruleset::{Family, keyword};
 
 /// Why the kernel's state could not be read or changed. Unless [`Error::OutcomeUnknown`] says
-/// otherwise, a failed change has changed nothing.
+/// otherwise, the transaction that failed has changed nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -2,16 +2,19 @@
 //! nft tool, no C library, no unsafe code.
 //!
 //! ```text
-//! Program --render--> Ruleset --apply--> kernel
-//!                        |                  |
-//!                        +--- passes?       +--- read --> Ruleset
+//! Program --render--> Ruleset --Plan--> transactions --> kernel
+//!                        |                                 |
+//!                        +--- passes?                      +--- read --> Ruleset
 //! ```
 //!
 //! - [`render`] is a pure function: the [`Ruleset`](ruleset::Ruleset) prints in the syntax of the
 //!   nft tool and can be asked about packets, both without privileges.
-//! - [`Nft`] makes the kernel agree with it. A change is one transaction for both address
-//!   families: packets are judged by the old rules or by the new ones, and a change that the
-//!   kernel refuses changes nothing.
+//! - [`plan`] finds the way from what is in force to what is wanted: an element or two where a pod
+//!   comes or goes, and never a moment in which a packet is judged by anything but the old program
+//!   or the new one.
+//! - [`Nft`] makes the kernel agree, by one transaction per step of the plan for both address
+//!   families. The steady state lists nothing: the kernel's generation tells whether anybody else
+//!   has committed anything.
 //! - Only the tables of our own name are read or changed. No packet mark, no conntrack mark and no
 //!   other user's chain is touched.
 //!
@@ -37,6 +40,7 @@ mod error;
 mod location;
 mod name;
 mod nft;
+pub mod plan;
 mod render;
 pub mod ruleset;
 mod socket;

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::name::Name;
+use crate::plan::Plan;
 use crate::render::{Options, denied_chain, render};
 use crate::ruleset::{self, Count, Ruleset, TableReader};
 use crate::socket::Socket;
@@ -36,7 +37,9 @@ pub struct Report {
     pub change: Change,
     /// Somebody else had changed our tables since they were written.
     pub interfered: bool,
-    /// Size of the transaction.
+    /// How many transactions that took.
+    pub steps: usize,
+    /// Size of all transactions.
     pub bytes: usize,
 }
 
@@ -48,7 +51,7 @@ pub enum Change {
     /// Our tables were not there.
     Created,
     /// Our tables said something else.
-    Replaced,
+    Updated,
 }
 
 /// What is in the kernel.
@@ -85,13 +88,14 @@ impl Nft {
         Ok(Self { socket: Socket::open()?, options, written: None })
     }
 
-    /// Makes the kernel judge packets as the program does, in one transaction for both families.
-    /// Does nothing if the kernel's state agrees already, be it from a previous run.
+    /// Makes the kernel judge packets as the program does, by the transactions of a [`Plan`] for
+    /// both families. Does nothing if the kernel's state agrees already, be it from a previous run,
+    /// and reads nothing but a number if nobody else has changed anything.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, or is changed by others all the time. What was in force still is,
-    /// then, unless the error is [`Error::OutcomeUnknown`].
+    /// If the kernel refuses, or is changed by others all the time. Any step of the plan may be in
+    /// force then; each allows only what the old or the new program allows.
     pub fn sync(&mut self, program: &Program) -> Result<Report, Error> {
         self.apply(render(program, &self.options))
     }
@@ -102,46 +106,63 @@ impl Nft {
     /// # Errors
     ///
     /// As [`sync`](Self::sync).
-    pub fn apply(&mut self, ruleset: Ruleset) -> Result<Report, Error> {
-        let mut interfered = false;
+    pub fn apply(&mut self, mut ruleset: Ruleset) -> Result<Report, Error> {
+        let mut report = Report { change: Change::None, interfered: false, steps: 0, bytes: 0 };
         for _ in 0..ATTEMPTS {
-            let generation = self.socket.generation()?;
-            let (present, generation) = match self.written.take() {
-                Some((written, at)) if at == generation && written.name == ruleset.name => {
-                    (Some(written), generation)
-                }
-                previous => {
-                    let (present, generation) = self.read_tables(&ruleset.name)?;
-                    let expected = previous.map(|(written, _)| written);
-                    interfered |= expected.is_some_and(|expected| {
-                        expected.name == ruleset.name && present.as_ref() != Some(&expected)
-                    });
-                    (present, generation)
-                }
-            };
-            if present.as_ref() == Some(&ruleset) {
-                self.written = Some((ruleset, generation));
-                return Ok(Report { change: Change::None, interfered, bytes: 0 });
+            let (present, generation) = self.in_force(&ruleset.name, &mut report)?;
+            let plan = Plan::new(present.as_ref(), ruleset);
+            if !plan.steps().is_empty() {
+                report.change = match present {
+                    None if report.change == Change::None => Change::Created,
+                    _ => Change::Updated,
+                };
             }
-            let mut batch = Batch::new(generation);
-            ruleset::remove(&ruleset.name, &mut batch);
-            ruleset::create(&ruleset, &mut batch);
-            let bytes = batch.length();
-            match self.socket.commit(batch) {
+            match self.carry_out(&plan, generation, &mut report) {
                 Ok(generation) => {
-                    let change = if present.is_some() { Change::Replaced } else { Change::Created };
-                    self.written = Some((ruleset, generation));
-                    return Ok(Report { change, interfered, bytes });
+                    self.written = Some((plan.into_target(), generation));
+                    return Ok(report);
                 }
-                Err(Error::Contended) => self.written = present.map(|it| (it, generation)),
-                Err(error @ Error::OutcomeUnknown) => return Err(error),
-                Err(error) => {
-                    self.written = present.map(|it| (it, generation));
-                    return Err(error);
-                }
+                Err(Error::Contended) => ruleset = plan.into_target(),
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Contended)
+    }
+
+    /// What is in force now and in which generation: known, unless somebody else has committed
+    /// since, or a change was interrupted.
+    fn in_force(
+        &mut self,
+        name: &Name,
+        report: &mut Report,
+    ) -> Result<(Option<Ruleset>, u32), Error> {
+        let generation = self.socket.generation()?;
+        let expected = match self.written.take() {
+            Some((written, at)) if at == generation && written.name == *name => {
+                return Ok((Some(written), generation));
+            }
+            written => written.map(|(written, _)| written).filter(|it| it.name == *name),
+        };
+        let (present, generation) = self.read_tables(name)?;
+        report.interfered |= expected.is_some() && present != expected;
+        Ok((present, generation))
+    }
+
+    /// Makes the transactions of a plan, and returns the generation of the last.
+    fn carry_out(
+        &mut self,
+        plan: &Plan,
+        mut generation: u32,
+        report: &mut Report,
+    ) -> Result<u32, Error> {
+        for step in plan.steps() {
+            let mut batch = Batch::new(generation);
+            ruleset::write(&plan.target().name, step.changes(), &mut batch);
+            report.bytes += batch.length();
+            generation = self.socket.commit(batch)?;
+            report.steps += 1;
+        }
+        Ok(generation)
     }
 
     /// Reads our tables back; `None` if there are none. `O(n)` in their elements, some

@@ -5,27 +5,15 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
-use netpol_backend_nft::ruleset::{Hook, Packet, Transport};
+use netpol_backend_nft::ruleset::Hook;
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{End, Flow, Objects, SelfTraffic, Traffic};
+use netpol_core::model::{End, Flow, Objects};
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, flows_of_interest, world};
-use support::same_endpoint;
-
-/// An echo request for ICMP, which discovery is not.
-fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Packet {
-    let transport = match traffic {
-        Traffic::Port(protocol, port) => Transport::Port(protocol.number(), port),
-        Traffic::ICMP => Transport::Icmp(1, 8),
-        Traffic::ICMPV6 => Transport::Icmp(58, 128),
-        Traffic::Other(number) => Transport::Other(number),
-    };
-    Packet { source, destination, transport, established: false }
-}
+use support::packet;
 
 fn scopes(objects: &Objects) -> Vec<Scope> {
     let of_endpoints = objects.endpoints.iter().filter_map(|endpoint| endpoint.node.clone());
@@ -43,11 +31,6 @@ fn check(program: &Program, flows: &[Flow], context: &str) -> usize {
             continue;
         };
         if source.is_ipv4() != destination.is_ipv4() {
-            continue;
-        }
-        if program.options().self_traffic == SelfTraffic::Policed
-            && same_endpoint(program, *source, *destination)
-        {
             continue;
         }
         let decision = program.decide(flow);

@@ -143,7 +143,7 @@ fn table(family: Family) -> Table {
             ]),
         ),
     ]);
-    Table { comment: Some(Comment::new("a test")), sets, chains }
+    Table { comment: Some(Comment::new("a test")), sets, chains, foreign: Vec::new() }
 }
 
 fn ruleset() -> Ruleset {
@@ -194,7 +194,13 @@ fn text_and_messages_agree() {
         kernel.remove().expect("removed");
         nft_load(&ruleset().to_string());
         let theirs = nft(&["-s", "list", "ruleset"]).expect("listed");
-        assert_eq!(ours, theirs);
+        // They are listed in the order in which they were made.
+        let sorted = |text: &str| {
+            let mut objects: Vec<String> = text.split("\n\n").map(|it| it.trim().into()).collect();
+            objects.sort();
+            objects
+        };
+        assert_eq!(sorted(&ours), sorted(&theirs));
         assert_eq!(kernel.read().expect("read"), Some(ruleset()));
     });
 }
@@ -210,7 +216,7 @@ fn refusals_name_the_object() {
         let table = broken.tables.get_mut(&Family::V4).expect("there");
         table.sets.insert(name("peers"), set(Elements::Addresses(addresses)));
         let error = kernel.apply(broken).expect_err("too many elements");
-        let full = "element 0.0.0.49 of set `peers` of table ip netpol: the set is full";
+        let full = "element 0.0.0.49 of set `peers.1` of table ip netpol: the set is full";
         assert_eq!(error.to_string(), full);
         assert!(matches!(error, Error::Refused(refusal)
             if matches!(&refusal.object, Object::Set { element: Some(_), .. })));

@@ -89,7 +89,7 @@ fn anonymous(text: &str) -> String {
     let mut result = String::new();
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
-        let word = rest.get(..13).filter(|word| {
+        let word = rest.get(..21).filter(|word| {
             word.starts_with('-') && word[1..].chars().all(|c| c.is_ascii_hexdigit())
         });
         if let Some(word) = word {

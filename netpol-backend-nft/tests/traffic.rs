@@ -13,12 +13,12 @@ use std::process::Command;
 
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{End, SelfTraffic, Traffic, name};
+use netpol_core::model::{End, Traffic, name};
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, flows_of_interest, world};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use support::{in_namespace, open, same_endpoint};
+use support::{in_namespace, open};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -168,11 +168,6 @@ fn probe(program: &Program, flows: &[netpol_core::model::Flow], context: &str) -
             Traffic::Port(..) => true,
         };
         if !same_family || !of_family || ![*source, *destination].into_iter().all(is_usable) {
-            continue;
-        }
-        if program.options().self_traffic == SelfTraffic::Policed
-            && same_endpoint(program, *source, *destination)
-        {
             continue;
         }
         let decision = program.decide(flow);

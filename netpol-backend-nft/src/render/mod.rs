@@ -82,6 +82,10 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
     let mut dispatch = Direction::ALL.map(|direction| (direction, Vec::new()));
     for endpoint in program.endpoints() {
         let own: Vec<IpAddr> = addresses(endpoint, family).collect();
+        // Nothing is rendered for profiles that nobody has in this family.
+        if own.is_empty() {
+            continue;
+        }
         for (direction, elements) in &mut dispatch {
             let Some(verdict) = profiles.entry(endpoint.profile(), *direction) else { continue };
             let comment = Some(Comment::new(&label(endpoint)));
@@ -92,10 +96,15 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
             }));
         }
     }
+    let own = match program.options().self_traffic {
+        SelfTraffic::Allowed => Vec::new(),
+        SelfTraffic::Policed => own_verdicts(program, family, &mut profiles),
+    };
     let mut table = profiles.finish();
     table.comment = Some(Comment::new("Kubernetes network policies; managed, do not edit"));
     for (direction, mut elements) in dispatch {
         elements.sort_unstable_by_key(|element| element.address);
+        elements.dedup_by_key(|element| element.address);
         let size = Some(size::of(elements.len()));
         let comment = Some(Comment::new(match direction {
             Direction::Egress => "endpoints that are isolated for what they send",
@@ -119,7 +128,16 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
         table.chains.insert(denied_chain(direction), chain);
     }
     let hosts = program.endpoints().any(EndpointEntry::is_host);
-    table.chains.extend(base_chains(family, hosts));
+    table.chains.extend(base_chains(family, hosts, !own.is_empty()));
+    if !own.is_empty() {
+        let comment = "endpoints that others' policies do not judge when they reach themselves";
+        let set = Set {
+            comment: Some(Comment::new(comment)),
+            size: Some(size::of(own.len())),
+            elements: Elements::PairVerdicts(own),
+        };
+        table.sets.insert(own_map(), set);
+    }
     table
 }
 
@@ -129,6 +147,44 @@ fn addresses(endpoint: &EndpointEntry, family: Family) -> impl Iterator<Item = I
 
 /// Source and destination of what judged endpoints send to themselves, in ascending order.
 fn pairs_of_one_endpoint(program: &Program, family: Family) -> Vec<(IpAddr, IpAddr)> {
+    let mut pairs: Vec<(IpAddr, IpAddr)> = groups(program, family)
+        .iter()
+        .flat_map(|group| group.iter().flat_map(|(a, _)| group.iter().map(|(b, _)| (*a, *b))))
+        .collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs
+}
+
+/// CH-SELF: who is judged otherwise when it reaches itself than when it reaches others (C-HAIR-1).
+fn own_verdicts(
+    program: &Program,
+    family: Family,
+    profiles: &mut Profiles<'_>,
+) -> Vec<((IpAddr, IpAddr), Verdict)> {
+    let mut verdicts = Vec::new();
+    for group in groups(program, family) {
+        // The own node is exempt from the host's profile as from those of its pods, but not from
+        // the one for traffic with itself.
+        let differs =
+            |entry: &EndpointEntry| entry.is_host() || entry.own_profile() != Some(entry.profile());
+        if !group.iter().any(|(_, entry)| differs(entry)) {
+            continue;
+        }
+        for source in &group {
+            for destination in &group {
+                let verdict = profiles.own([*source, *destination]);
+                verdicts.push(((source.0, destination.0), verdict));
+            }
+        }
+    }
+    verdicts.sort_unstable();
+    verdicts.dedup_by_key(|(pair, _)| *pair);
+    verdicts
+}
+
+/// The addresses of judged endpoints, together where they reach themselves by each other.
+fn groups(program: &Program, family: Family) -> Vec<Vec<(IpAddr, &EndpointEntry)>> {
     let judged = program.endpoints().filter(|endpoint| {
         let profile = program.profile(endpoint.profile());
         Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
@@ -136,17 +192,8 @@ fn pairs_of_one_endpoint(program: &Program, family: Family) -> Vec<(IpAddr, IpAd
     let (hosts, ordinary): (Vec<_>, Vec<_>) = judged.partition(|endpoint| endpoint.is_host());
     // All host-network endpoints of a node are the node itself.
     let groups = ordinary.chunks(1).chain([hosts.as_slice()]);
-    let mut pairs: Vec<(IpAddr, IpAddr)> = groups
-        .flat_map(|group| {
-            let own: Vec<IpAddr> =
-                group.iter().flat_map(|endpoint| addresses(endpoint, family)).collect();
-            let pairs: Vec<_> = own.iter().flat_map(|a| own.iter().map(|b| (*a, *b))).collect();
-            pairs
-        })
-        .collect();
-    pairs.sort_unstable();
-    pairs.dedup();
-    pairs
+    let with_address = |endpoint| addresses(endpoint, family).map(move |own| (own, endpoint));
+    groups.map(|group| group.iter().copied().flat_map(with_address).collect()).collect()
 }
 
 fn label(endpoint: &EndpointEntry) -> String {
@@ -160,7 +207,7 @@ fn label(endpoint: &EndpointEntry) -> String {
 /// The chains that packets enter by. Endpoints send to the host through `input` and receive from
 /// it through `output`; the host's own addresses occur on the other sides only where host-network
 /// endpoints are policed.
-fn base_chains(family: Family, hosts: bool) -> BTreeMap<Name, Chain> {
+fn base_chains(family: Family, hosts: bool, own: bool) -> BTreeMap<Name, Chain> {
     let mut chains = BTreeMap::new();
     for hook in Hook::ALL {
         let (name, comment, sends, receives) = match hook {
@@ -173,6 +220,9 @@ fn base_chains(family: Family, hosts: bool) -> BTreeMap<Name, Chain> {
         if family == Family::V6 {
             let jump = Statement::Verdict(Verdict::Jump(discovery_chain()));
             rules.push([Statement::Protocol(ICMPV6), jump].into());
+        }
+        if own {
+            rules.push([Statement::PairMap(own_map())].into());
         }
         if sends {
             rules.push(
@@ -231,6 +281,10 @@ pub(crate) fn denied_chain(direction: Direction) -> Name {
 
 fn discovery_chain() -> Name {
     Name::known("discovery")
+}
+
+fn own_map() -> Name {
+    Name::known("own")
 }
 
 fn own_addresses() -> Name {

@@ -2,12 +2,14 @@
 //! many profiles share it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::net::IpAddr;
 
-use netpol_core::model::{Direction, Family, PortRange, Protocol};
+use netpol_core::model::{Direction, Family, Flow, PortRange, Protocol, Traffic};
 use netpol_core::program::{
-    ClassId, Members, PortMap, Profile, ProfileId, Program, Verdict as Decision,
+    ClassId, EndpointEntry, Members, Profile, ProfileId, Program, Verdict as Decision,
 };
+use sha2::{Digest, Sha256};
 
 use super::{denied_chain, size};
 use crate::name::{Comment, Name};
@@ -16,6 +18,9 @@ use crate::ruleset::{Chain, Elements, Rule, Set, Side, Statement, Table, Verdict
 /// Ranges of more ports than this go to the interval map, which costs 70 to 170 ns a look-up where
 /// the hash map costs 25; smaller ones are listed port by port.
 const WIDEST_LISTED: u32 = 16;
+
+/// Stands for all protocols without ports; this number is kept free for experiments (RFC 3692).
+const EXPERIMENTAL: Traffic = Traffic::Other(253);
 
 /// Collects the chains and sets that profiles need, for one family.
 pub(super) struct Profiles<'p> {
@@ -26,7 +31,6 @@ pub(super) struct Profiles<'p> {
     peers: HashMap<ClassId, Peers>,
     /// Where an endpoint's packets are sent to, by profile and direction.
     entries: HashMap<(ProfileId, Direction), Option<Verdict>>,
-    names: HashMap<String, u128>,
 }
 
 /// The part of a class that is about one family.
@@ -36,8 +40,8 @@ enum Peers {
     All,
     /// Nobody is.
     None,
-    /// It depends on the address.
-    Some(ClassId),
+    /// It depends on the address, as a class says that has this key.
+    Some(ClassId, ContentKey),
 }
 
 impl<'p> Profiles<'p> {
@@ -48,7 +52,6 @@ impl<'p> Profiles<'p> {
             table: Table::default(),
             peers: HashMap::new(),
             entries: HashMap::new(),
-            names: HashMap::new(),
         }
     }
 
@@ -61,44 +64,92 @@ impl<'p> Profiles<'p> {
         if let Some(entry) = self.entries.get(&(id, direction)) {
             return entry.clone();
         }
-        let program = self.program;
-        let profile = program.profile(id);
-        let entry = profile.side(direction).and_then(|side| {
-            match (self.side(side, profile, direction), direction) {
-                (Verdict::Accept | Verdict::Return, _) => None,
-                // The base chain has still to ask the destination.
-                (Verdict::Goto(chain), Direction::Egress) => Some(Verdict::Jump(chain)),
-                (verdict, _) => Some(verdict),
-            }
-        });
+        let profile = self.program.profile(id);
+        let entry = self.judge(profile, direction, |this, class, _| this.peers(class));
         self.entries.insert((id, direction), entry.clone());
         entry
     }
 
-    /// Judges by port, unless the port does not matter.
-    fn side(&mut self, side: &PortMap, profile: &Profile, direction: Direction) -> Verdict {
-        let rest = self.peers(side.other());
-        let protocols =
-            Protocol::ALL.map(|protocol| (protocol, self.plan(side.intervals(protocol))));
-        if protocols.iter().all(|(_, plan)| plan.is_just(rest)) {
-            return self.verdict(rest, direction);
+    /// What to do with packets from one address to another of the same endpoint, which its profile
+    /// for such traffic judges. They concern these two addresses alone, so the peers are decided
+    /// here; and the exemption of the own node is not for the node itself (NP-NODE-1).
+    pub(super) fn own(&mut self, [sender, receiver]: [(IpAddr, &EndpointEntry); 2]) -> Verdict {
+        let program = self.program;
+        let decide = |traffic| program.decide(&Flow::new(sender.0, receiver.0, traffic));
+        let [sends, receives] = [(sender.1, Direction::Egress), (receiver.1, Direction::Ingress)]
+            .map(|(entry, direction)| {
+                let profile = program.profile(entry.own_profile()?);
+                self.judge(profile, direction, |_, _, traffic| {
+                    let decision = decide(traffic);
+                    let decision = match direction {
+                        Direction::Egress => decision.egress,
+                        Direction::Ingress => decision.ingress,
+                    };
+                    if decision == Some(Decision::Deny) { Peers::None } else { Peers::All }
+                })
+            });
+        let verdicts = [sends, Some(receives.unwrap_or(Verdict::Accept))];
+        let verdicts: Vec<Verdict> = verdicts.into_iter().flatten().collect();
+        if let [only] = verdicts.as_slice() {
+            return only.clone();
         }
-        let key = self.side_key(rest, &protocols);
-        let name = self.name("ports", direction, key);
-        if !self.table.chains.contains_key(&name) {
-            let chain = self.port_chain(rest, &protocols, profile, direction, key);
-            self.table.chains.insert(name.clone(), chain);
-        }
+        let text: Vec<String> = verdicts.iter().map(ToString::to_string).collect();
+        let name = name("own", ContentKey::of(&text.join(", ")));
+        let rules = verdicts.into_iter().map(|it| [Statement::Verdict(it)].into()).collect();
+        self.table.chains.insert(name.clone(), Chain { base: None, comment: None, rules });
         Verdict::Goto(name)
+    }
+
+    /// Judges by port, unless the port does not matter; `None` if all is allowed.
+    fn judge(
+        &mut self,
+        profile: &Profile,
+        direction: Direction,
+        peers: impl Fn(&mut Self, ClassId, Traffic) -> Peers,
+    ) -> Option<Verdict> {
+        let side = profile.side(direction)?;
+        let rest = peers(self, side.other(), EXPERIMENTAL);
+        let protocols = Protocol::ALL.map(|protocol| {
+            let mut merged: Vec<(PortRange, Peers)> = Vec::new();
+            for (range, class) in side.intervals(protocol) {
+                let peers = peers(self, *class, Traffic::Port(protocol, range.first()));
+                // Classes that differ may be the same in this family.
+                match merged.last_mut() {
+                    Some((last, same)) if *same == peers => {
+                        *last = PortRange::new(last.first(), range.last()).unwrap_or(*last);
+                    }
+                    _ => merged.push((*range, peers)),
+                }
+            }
+            (protocol, Plan::new(&merged))
+        });
+        let verdict = if protocols.iter().all(|(_, plan)| plan.is_just(rest)) {
+            self.verdict(rest, direction)
+        } else {
+            let comment = policies(profile);
+            let key = Self::side_key(rest, &protocols, &comment);
+            let name = directed_name("ports", direction, key);
+            if !self.table.chains.contains_key(&name) {
+                let chain = self.port_chain(rest, &protocols, comment, direction, key);
+                self.table.chains.insert(name.clone(), chain);
+            }
+            Verdict::Goto(name)
+        };
+        match (verdict, direction) {
+            (Verdict::Accept | Verdict::Return, _) => None,
+            // The base chain has still to ask the destination.
+            (Verdict::Goto(chain), Direction::Egress) => Some(Verdict::Jump(chain)),
+            (verdict, _) => Some(verdict),
+        }
     }
 
     fn port_chain(
         &mut self,
         rest: Peers,
         protocols: &[(Protocol, Plan)],
-        profile: &Profile,
+        comment: Comment,
         direction: Direction,
-        key: u128,
+        key: ContentKey,
     ) -> Chain {
         let mut rules: Vec<Rule> = Vec::new();
         for (protocol, plan) in protocols {
@@ -111,7 +162,7 @@ impl<'p> Profiles<'p> {
                     .map(|(port, peers)| (*port, self.verdict(*peers, direction)))
                     .collect();
                 let size = Some(size::of(elements.len()));
-                let map = self.name(&word, direction, key);
+                let map = directed_name(&word, direction, key);
                 let elements = Elements::PortVerdicts(elements);
                 self.table.sets.insert(map.clone(), Set { comment: None, size, elements });
                 rules.push([transport.clone(), Statement::PortMap(map)].into());
@@ -124,7 +175,7 @@ impl<'p> Profiles<'p> {
                         ((range.first(), range.last()), self.verdict(*peers, direction))
                     })
                     .collect();
-                let map = self.name(&format!("{word}-ranges"), direction, key);
+                let map = directed_name(&format!("{word}-ranges"), direction, key);
                 let elements = Elements::PortRangeVerdicts(elements);
                 self.table.sets.insert(map.clone(), Set { comment: None, size: None, elements });
                 rules.push([transport.clone(), Statement::PortMap(map)].into());
@@ -135,7 +186,7 @@ impl<'p> Profiles<'p> {
             }
         }
         rules.push([Statement::Verdict(self.verdict(rest, direction))].into());
-        Chain { base: None, comment: Some(policies(profile)), rules }
+        Chain { base: None, comment: Some(comment), rules }
     }
 
     /// What to do with packets of certain peers.
@@ -143,9 +194,8 @@ impl<'p> Profiles<'p> {
         match peers {
             Peers::All => allowed(direction),
             Peers::None => Verdict::Goto(denied_chain(direction)),
-            Peers::Some(class) => {
-                let key = self.program.class(class).key();
-                let name = self.name("peers", direction, key);
+            Peers::Some(class, key) => {
+                let name = directed_name("peers", direction, key);
                 if !self.table.chains.contains_key(&name) {
                     let chain = self.peer_chain(class, direction, key);
                     self.table.chains.insert(name.clone(), chain);
@@ -155,7 +205,7 @@ impl<'p> Profiles<'p> {
         }
     }
 
-    fn peer_chain(&mut self, class: ClassId, direction: Direction, key: u128) -> Chain {
+    fn peer_chain(&mut self, class: ClassId, direction: Direction, key: ContentKey) -> Chain {
         let Members { default, ranges, allow, deny } = self.program.members(class, self.family);
         let side = match direction {
             Direction::Egress => Side::Destination,
@@ -178,7 +228,7 @@ impl<'p> Profiles<'p> {
                 continue;
             }
             let size = (!elements.is_interval()).then(|| size::of(elements.len()));
-            let set = self.undirected_name(prefix, key);
+            let set = name(prefix, key);
             self.table.sets.entry(set.clone()).or_insert_with(|| Set {
                 comment: None,
                 size,
@@ -200,66 +250,44 @@ impl<'p> Profiles<'p> {
         let peers = match (constant, members.default) {
             (true, Decision::Allow) => Peers::All,
             (true, Decision::Deny) => Peers::None,
-            (false, _) => Peers::Some(class),
+            (false, _) => Peers::Some(class, ContentKey::of(&self.program.class_text(class))),
         };
         self.peers.insert(class, peers);
         peers
     }
 
-    fn plan(&mut self, intervals: &[(PortRange, ClassId)]) -> Plan {
-        let mut merged: Vec<(PortRange, Peers)> = Vec::with_capacity(intervals.len());
-        for (range, class) in intervals {
-            let peers = self.peers(*class);
-            // Classes that differ may be the same in this family.
-            match merged.last_mut() {
-                Some((last, same)) if *same == peers => {
-                    *last = PortRange::new(last.first(), range.last()).unwrap_or(*last);
-                }
-                _ => merged.push((*range, peers)),
-            }
-        }
-        Plan::new(&merged)
-    }
-
     /// A key of all that a port chain says, but for its direction: equal keys, equal content.
-    fn side_key(&self, rest: Peers, protocols: &[(Protocol, Plan)]) -> u128 {
-        let key = |peers: Peers| match peers {
-            Peers::All => "all".to_owned(),
-            Peers::None => "none".to_owned(),
-            Peers::Some(class) => format!("{:032x}", self.program.class(class).key()),
+    fn side_key(rest: Peers, protocols: &[(Protocol, Plan)], comment: &Comment) -> ContentKey {
+        let mut text = String::new();
+        let mut push = |what: &dyn fmt::Display, peers: Peers| {
+            let peers = match peers {
+                Peers::All => "all".to_owned(),
+                Peers::None => "none".to_owned(),
+                Peers::Some(_, key) => key.to_string(),
+            };
+            _ = write!(text, "{what} {peers};");
         };
-        let mut digest = Digest::new();
-        digest.push(&key(rest));
+        push(&"other", rest);
         for (protocol, plan) in protocols {
-            digest.push(&format!(";{protocol} {}", key(plan.rest)));
-            for (port, peers) in &plan.listed {
-                digest.push(&format!(",{port} {}", key(*peers)));
-            }
-            for (range, peers) in &plan.ranges {
-                digest.push(&format!(",{}-{} {}", range.first(), range.last(), key(*peers)));
-            }
+            push(protocol, plan.rest);
+            plan.listed.iter().for_each(|(port, peers)| push(port, *peers));
+            plan.ranges.iter().for_each(|(range, peers)| push(range, *peers));
         }
-        digest.0
+        text.push_str(comment.as_str());
+        ContentKey::of(&text)
     }
+}
 
-    fn name(&mut self, prefix: &str, direction: Direction, key: u128) -> Name {
-        let suffix = match direction {
-            Direction::Egress => "out",
-            Direction::Ingress => "in",
-        };
-        self.undirected_name(&format!("{prefix}-{suffix}"), key)
-    }
+fn directed_name(prefix: &str, direction: Direction, key: ContentKey) -> Name {
+    let suffix = match direction {
+        Direction::Egress => "out",
+        Direction::Ingress => "in",
+    };
+    name(&format!("{prefix}-{suffix}"), key)
+}
 
-    /// A name for something with this key: short, unless that is taken already.
-    fn undirected_name(&mut self, prefix: &str, key: u128) -> Name {
-        let short = format!("{prefix}-{:012x}", key >> 80);
-        let owner = *self.names.entry(short.clone()).or_insert(key);
-        if owner == key {
-            Name::known(&short)
-        } else {
-            Name::known(&format!("{prefix}-{key:032x}"))
-        }
-    }
+fn name(prefix: &str, key: ContentKey) -> Name {
+    Name::known(&format!("{prefix}-{key}"))
 }
 
 /// How the ports of one protocol are looked up.
@@ -319,18 +347,20 @@ fn policies(profile: &Profile) -> Comment {
     Comment::new(&text)
 }
 
-/// FNV-1a of 128 bits, the same everywhere and always.
-struct Digest(u128);
+/// Names content: 80 bits of SHA-256 of an unambiguous text about it, so that nobody finds two
+/// contents of one name, not even on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct ContentKey([u8; 10]);
 
-impl Digest {
-    fn new() -> Self {
-        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+impl ContentKey {
+    fn of(text: &str) -> Self {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        Self(digest.first_chunk().copied().unwrap_or_default())
     }
+}
 
-    fn push(&mut self, text: &str) {
-        for byte in text.bytes() {
-            self.0 =
-                (self.0 ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        }
+impl fmt::Display for ContentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

@@ -41,7 +41,11 @@ struct Element {
 impl TableReader {
     pub(crate) fn new(family: Family, name: Name, message: Message<'_>) -> Self {
         let comment = message.attributes().comment(uapi::table::USERDATA, udata::TABLE_COMMENT);
-        let table = Table { comment: comment.map(Comment::new), ..Table::default() };
+        let mut table = Table { comment: comment.map(Comment::new), ..Table::default() };
+        let flags = message.attributes().be32(uapi::table::FLAGS).unwrap_or_default();
+        if flags & uapi::table::FLAG_DORMANT != 0 {
+            table.foreign.push("the flag `dormant`".to_owned());
+        }
         Self { family, name, table, elements: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
@@ -94,7 +98,7 @@ impl TableReader {
         };
         let Some(elements) = KINDS.into_iter().find(|kind| Shape::of(self.family, kind) == shape)
         else {
-            // Not ours. Rules that use it refer to a set that is not in the table, then.
+            self.table.foreign.push(format!("the set `{name}` of another kind"));
             return;
         };
         let content = Set {
@@ -143,11 +147,12 @@ impl TableReader {
 }
 
 /// One of each kind of set, empty.
-const KINDS: [Elements; 6] = [
+const KINDS: [Elements; 7] = [
     Elements::Addresses(Vec::new()),
     Elements::AddressPairs(Vec::new()),
     Elements::AddressRanges(Vec::new()),
     Elements::AddressVerdicts(Vec::new()),
+    Elements::PairVerdicts(Vec::new()),
     Elements::PortVerdicts(Vec::new()),
     Elements::PortRangeVerdicts(Vec::new()),
 ];
@@ -165,10 +170,10 @@ fn fill(elements: &mut Elements, list: &[Element]) {
     let single = |element: &Element| element_address(&element.key);
     match elements {
         Elements::Addresses(all) => all.extend(list.iter().filter_map(single)),
-        Elements::AddressPairs(all) => all.extend(list.iter().filter_map(|element| {
-            let (source, destination) = element.key.split_at(element.key.len() / 2);
-            Some((element_address(source)?, element_address(destination)?))
-        })),
+        Elements::AddressPairs(all) => all.extend(list.iter().filter_map(pair)),
+        Elements::PairVerdicts(all) => all.extend(
+            list.iter().filter_map(|element| Some((pair(element)?, element.verdict.clone()?))),
+        ),
         Elements::AddressRanges(all) => all.extend(intervals(list).filter_map(|(first, end)| {
             let first = element_address(&first.key)?;
             let last = match end {
@@ -198,6 +203,12 @@ fn fill(elements: &mut Elements, list: &[Element]) {
             }));
         }
     }
+}
+
+/// The source and the destination that make a key.
+fn pair(element: &Element) -> Option<(IpAddr, IpAddr)> {
+    let (source, destination) = element.key.split_at(element.key.len() / 2);
+    Some((element_address(source)?, element_address(destination)?))
 }
 
 /// Pairs the bounds of intervals: each beginning with the end that follows it, if one does.
@@ -317,6 +328,11 @@ fn raise_one<'a, 'b>(
             if *first == source && *next == second =>
         {
             (Statement::PairIn(set(name)?), rest)
+        }
+        [first, next, E::Lookup { set: name, verdict: true }, rest @ ..]
+            if *first == source && *next == second =>
+        {
+            (Statement::PairMap(set(name)?), rest)
         }
         [load, E::Lookup { set: name, verdict: true }, rest @ ..] if *load == DESTINATION_PORT => {
             (Statement::PortMap(set(name)?), rest)

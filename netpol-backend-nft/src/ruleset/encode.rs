@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use nix::libc::{AF_INET, AF_INET6};
 
 use super::{
-    Base, Chain, Elements, Family, Hook, Name, Rule, Ruleset, Set, Side, Statement, Verdict,
+    Base, Chain, Comment, Elements, Family, Hook, Name, Rule, Set, Side, Statement, Verdict,
 };
+use crate::plan::Change;
 use crate::wire::batch::Batch;
 use crate::wire::expression::{Expression, RawVerdict};
 use crate::wire::uapi::{
@@ -38,35 +39,94 @@ pub(crate) fn remove(name: &Name, batch: &mut Batch) {
     }
 }
 
-/// Creates all of the ruleset. Chains come before the maps that lead to them, sets before the
-/// rules that use them.
-pub(crate) fn create(ruleset: &Ruleset, batch: &mut Batch) {
-    let name = ruleset.name.as_str();
-    for (family, table) in &ruleset.tables {
-        let family = *family;
-        batch.push(msg::NEWTABLE, uapi::CREATE, number(family), |w| {
-            w.text(table::NAME, name);
-            if let Some(comment) = &table.comment {
-                w.comment(table::USERDATA, udata::TABLE_COMMENT, comment.as_str());
+/// Writes the changes of one step, which are ordered by family.
+pub(crate) fn write(table: &Name, changes: &[(Family, Change)], batch: &mut Batch) {
+    for changes in changes.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((family, _)) = changes.first() else { continue };
+        write_family(*family, table.as_str(), changes.iter().map(|(_, change)| change), batch);
+    }
+}
+
+fn write_family<'c>(
+    family: Family,
+    table: &str,
+    changes: impl Iterator<Item = &'c Change> + Clone,
+    batch: &mut Batch,
+) {
+    let number = number(family);
+    // Sets are told apart by number within a transaction.
+    for (id, change) in (1..).zip(changes.clone()) {
+        match change {
+            Change::DeleteTable => {
+                batch.push(msg::DELTABLE, 0, number, |w| w.text(table::NAME, table));
             }
-        });
-        for (chain, content) in &table.chains {
-            create_chain(batch, family, name, chain, content);
-        }
-        for (id, (set, content)) in (1..).zip(&table.sets) {
-            create_set(batch, family, name, set, id, content);
-            add_elements(batch, family, name, set, &content.elements);
-        }
-        for (chain, content) in &table.chains {
-            for rule in &content.rules {
-                append_rule(batch, family, name, chain, rule);
+            Change::CreateTable(comment) => create_table(batch, number, table, comment.as_ref()),
+            Change::CreateChain(name, chain) => create_chain(batch, family, table, name, chain),
+            Change::CreateSet(name, set) => {
+                create_set(batch, family, table, name, id, set);
+                let kind = msg::NEWSETELEM;
+                write_elements(batch, kind, family, table, name, &set.elements);
             }
+            _ => {}
+        }
+    }
+    for change in changes.clone() {
+        let (name, rules) = match change {
+            Change::CreateChain(name, chain) => (name, &chain.rules),
+            Change::ReplaceRules(name, rules) => {
+                delete_rules(batch, number, table, name);
+                (name, rules)
+            }
+            _ => continue,
+        };
+        rules.iter().for_each(|rule| append_rule(batch, family, table, name, rule));
+    }
+    // Chains that are deleted may lead to each other, and use sets that are.
+    for change in changes.clone() {
+        if let Change::DeleteChain(name) = change {
+            delete_rules(batch, number, table, name);
+        }
+    }
+    for change in changes {
+        match change {
+            Change::DeleteElements(set, elements) => {
+                write_elements(batch, msg::DELSETELEM, family, table, set, elements);
+            }
+            Change::AddElements(set, elements) => {
+                write_elements(batch, msg::NEWSETELEM, family, table, set, elements);
+            }
+            Change::DeleteSet(name) => batch.push(msg::DELSET, 0, number, |w| {
+                w.text(set::TABLE, table);
+                w.text(set::NAME, name.as_str());
+            }),
+            Change::DeleteChain(name) => batch.push(msg::DELCHAIN, 0, number, |w| {
+                w.text(chain::TABLE, table);
+                w.text(chain::NAME, name.as_str());
+            }),
+            _ => {}
         }
     }
 }
 
+fn create_table(batch: &mut Batch, family: u8, name: &str, comment: Option<&Comment>) {
+    batch.push(msg::NEWTABLE, uapi::CREATE | uapi::EXCL, family, |w| {
+        w.text(table::NAME, name);
+        if let Some(comment) = comment {
+            w.comment(table::USERDATA, udata::TABLE_COMMENT, comment.as_str());
+        }
+    });
+}
+
+/// Deletes all rules of a chain.
+fn delete_rules(batch: &mut Batch, family: u8, table: &str, chain: &Name) {
+    batch.push(msg::DELRULE, 0, family, |w| {
+        w.text(rule::TABLE, table);
+        w.text(rule::CHAIN, chain.as_str());
+    });
+}
+
 fn create_chain(batch: &mut Batch, family: Family, table: &str, name: &Name, content: &Chain) {
-    batch.push(msg::NEWCHAIN, uapi::CREATE, number(family), |w| {
+    batch.push(msg::NEWCHAIN, uapi::CREATE | uapi::EXCL, number(family), |w| {
         w.text(chain::TABLE, table);
         w.text(chain::NAME, name.as_str());
         if let Some(Base { hook, priority }) = content.base {
@@ -94,7 +154,7 @@ pub(super) fn hook_number(hook: Hook) -> u32 {
 
 fn create_set(batch: &mut Batch, family: Family, table: &str, name: &Name, id: u32, content: &Set) {
     let shape = Shape::of(family, &content.elements);
-    batch.push(msg::NEWSET, uapi::CREATE, number(family), |w| {
+    batch.push(msg::NEWSET, uapi::CREATE | uapi::EXCL, number(family), |w| {
         w.text(set::TABLE, table);
         w.text(set::NAME, name.as_str());
         w.be32(set::FLAGS, shape.flags);
@@ -131,7 +191,9 @@ impl Shape {
             Elements::Addresses(_) | Elements::AddressRanges(_) | Elements::AddressVerdicts(_) => {
                 (address, length)
             }
-            Elements::AddressPairs(_) => (address << set::CONCAT_BITS | address, 2 * length),
+            Elements::AddressPairs(_) | Elements::PairVerdicts(_) => {
+                (address << set::CONCAT_BITS | address, 2 * length)
+            }
             Elements::PortVerdicts(_) | Elements::PortRangeVerdicts(_) => {
                 (set::TYPE_INET_SERVICE, 2)
             }
@@ -142,10 +204,17 @@ impl Shape {
     }
 }
 
-fn add_elements(batch: &mut Batch, family: Family, table: &str, set: &Name, elements: &Elements) {
+/// Adds elements to a set or deletes them from it, whichever `kind` of message says.
+fn write_elements(
+    batch: &mut Batch,
+    kind: u8,
+    family: Family,
+    table: &str,
+    set: &Name,
+    elements: &Elements,
+) {
     let number = number(family);
     let set = set.as_str();
-    let kind = msg::NEWSETELEM;
     match elements {
         Elements::Addresses(list) => {
             batch.push_elements(kind, number, table, set, list, |address, w| {
@@ -173,6 +242,12 @@ fn add_elements(batch: &mut Batch, family: Family, table: &str, set: &Name, elem
                 if let Some(comment) = &element.comment {
                     w.comment(elem::USERDATA, udata::ELEMENT_COMMENT, comment.as_str());
                 }
+            });
+        }
+        Elements::PairVerdicts(list) => {
+            batch.push_elements(kind, number, table, set, list, |((from, to), verdict), w| {
+                key(w, &[octets(from).as_slice(), octets(to).as_slice()].concat());
+                w.nest(elem::DATA, |w| raw(verdict).encode(w));
             });
         }
         Elements::PortVerdicts(list) => {
@@ -286,6 +361,11 @@ pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(
             emit(address(family, Side::Source, expr::REG_1));
             emit(address(family, Side::Destination, second_register(family)));
             emit(Expression::Lookup { set: set.as_str(), verdict: false });
+        }
+        Statement::PairMap(map) => {
+            emit(address(family, Side::Source, expr::REG_1));
+            emit(address(family, Side::Destination, second_register(family)));
+            emit(Expression::Lookup { set: map.as_str(), verdict: true });
         }
         Statement::AddressMap(side, map) => {
             emit(address(family, *side, expr::REG_1));

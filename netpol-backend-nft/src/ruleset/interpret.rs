@@ -1,6 +1,8 @@
 //! What the kernel does with a packet under a ruleset, worked out in user space: the proof that a
 //! rendering, or what is in the kernel now, says the same as the program.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Chain, Elements, Family, Hook, Name, Rule, Ruleset, Side, Statement, Table, Verdict};
@@ -54,8 +56,77 @@ impl Ruleset {
     ///
     /// If the tables hold something that this crate would not write. Never for a rendered ruleset.
     pub fn passes(&self, hook: Hook, packet: &Packet) -> Result<bool, Undecided> {
-        let Some(table) = self.tables.get(&Family::of(packet.source)) else { return Ok(true) };
-        let mut bases: Vec<(i32, &Name, &Chain)> = table
+        let table = self.table(packet);
+        Moment::settled(table).passes(hook, packet)
+    }
+
+    /// Everything that can become of a packet that meets the transaction from `self` to `after`:
+    /// `true` if it passes. Rules are those of the moment in which the packet enters a base chain;
+    /// look-ups are those of before up to some point, and those of after from there on; interval
+    /// sets may change later than everything else.
+    ///
+    /// # Errors
+    ///
+    /// As [`passes`](Self::passes).
+    pub fn passes_during(
+        &self,
+        after: &Self,
+        hook: Hook,
+        packet: &Packet,
+    ) -> Result<BTreeSet<bool>, Undecided> {
+        let (before, after) = (self.table(packet), after.table(packet));
+        let mut outcomes = BTreeSet::new();
+        for late in [false, true] {
+            let entered_after = Moment::during(after, before, after, 0, late);
+            outcomes.insert(entered_after.passes(hook, packet)?);
+            for look_ups in 0.. {
+                let moment = Moment::during(before, before, after, look_ups, late);
+                outcomes.insert(moment.passes(hook, packet)?);
+                if moment.left.get() > 0 {
+                    break;
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn table(&self, packet: &Packet) -> &Table {
+        self.tables.get(&Family::of(packet.source)).unwrap_or(const { &Table::EMPTY })
+    }
+}
+
+/// What a packet meets: rules, and sets that may change while it looks things up in them.
+struct Moment<'a> {
+    rules: &'a Table,
+    before: &'a Table,
+    after: &'a Table,
+    /// How many more look-ups see `before`.
+    left: Cell<usize>,
+    /// Interval sets are those of `before` all the time.
+    late: bool,
+}
+
+impl<'a> Moment<'a> {
+    fn settled(table: &'a Table) -> Self {
+        Self::during(table, table, table, 0, false)
+    }
+
+    fn during(
+        rules: &'a Table,
+        before: &'a Table,
+        after: &'a Table,
+        look_ups: usize,
+        late: bool,
+    ) -> Self {
+        Self { rules, before, after, left: Cell::new(look_ups), late }
+    }
+
+    fn passes(&self, hook: Hook, packet: &Packet) -> Result<bool, Undecided> {
+        if let Some(foreign) = self.rules.foreign.first() {
+            return Err(Undecided::Foreign(foreign.clone()));
+        }
+        let mut bases: Vec<(i32, &Name, &Chain)> = self
+            .rules
             .chains
             .iter()
             .filter_map(|(name, chain)| Some((chain.base?, name, chain)))
@@ -63,13 +134,35 @@ impl Ruleset {
             .map(|(base, name, chain)| (base.priority, name, chain))
             .collect();
         bases.sort_by_key(|(priority, ..)| *priority);
-        let walk = Walk { table, packet };
+        let walk = Walk { moment: self, packet };
         for (_, name, chain) in bases {
             if walk.chain(name, chain, 0)? == Outcome::Drop {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn elements(&self, name: &Name) -> Result<&'a Elements, Undecided> {
+        static NONE: Elements = Elements::Addresses(Vec::new());
+        let find = |table: &'a Table| table.sets.get(name).map(|set| &set.elements);
+        let (before, after) = (find(self.before), find(self.after));
+        let known = before.or(after).ok_or_else(|| Undecided::Missing(name.clone()))?;
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        let seen = if left > 0 || self.late && known.is_interval() { before } else { after };
+        Ok(seen.unwrap_or(&NONE))
+    }
+
+    fn chain(&self, name: &Name) -> Result<&'a Chain, Undecided> {
+        static EMPTY: Chain = Chain { base: None, comment: None, rules: Vec::new() };
+        let exists = |table: &Table| table.chains.contains_key(name);
+        match self.rules.chains.get(name) {
+            Some(chain) => Ok(chain),
+            // Made in the transaction, and empty to a packet that entered before.
+            None if exists(self.before) || exists(self.after) => Ok(&EMPTY),
+            None => Err(Undecided::Missing(name.clone())),
+        }
     }
 }
 
@@ -83,12 +176,12 @@ enum Outcome {
 }
 
 struct Walk<'a> {
-    table: &'a Table,
+    moment: &'a Moment<'a>,
     packet: &'a Packet,
 }
 
 impl<'a> Walk<'a> {
-    fn chain(&self, name: &Name, chain: &Chain, depth: usize) -> Result<Outcome, Undecided> {
+    fn chain(&self, name: &Name, chain: &'a Chain, depth: usize) -> Result<Outcome, Undecided> {
         if depth >= MAX_DEPTH {
             return Err(Undecided::TooDeep(name.clone()));
         }
@@ -99,10 +192,10 @@ impl<'a> Walk<'a> {
                 Verdict::Drop => return Ok(Outcome::Drop),
                 Verdict::Return => return Ok(Outcome::Through),
                 Verdict::Goto(target) => {
-                    return self.chain(target, self.target(target)?, depth + 1);
+                    return self.chain(target, self.moment.chain(target)?, depth + 1);
                 }
                 Verdict::Jump(target) => {
-                    match self.chain(target, self.target(target)?, depth + 1)? {
+                    match self.chain(target, self.moment.chain(target)?, depth + 1)? {
                         Outcome::Through => {}
                         outcome => return Ok(outcome),
                     }
@@ -112,12 +205,8 @@ impl<'a> Walk<'a> {
         Ok(Outcome::Through)
     }
 
-    fn target(&self, name: &Name) -> Result<&'a Chain, Undecided> {
-        self.table.chains.get(name).ok_or_else(|| Undecided::Missing(name.clone()))
-    }
-
     /// The verdict of a rule, if all of it matches.
-    fn rule<'r>(&'r self, rule: &'r Rule) -> Result<Option<&'r Verdict>, Undecided> {
+    fn rule(&self, rule: &'a Rule) -> Result<Option<&'a Verdict>, Undecided> {
         for statement in &rule.statements {
             let matches = match statement {
                 Statement::Established => self.packet.established,
@@ -134,6 +223,10 @@ impl<'a> Walk<'a> {
                         None => false,
                     }
                 }
+                Statement::PairMap(map) => match self.verdict_of_pair(map)? {
+                    Some(verdict) => return Ok(Some(verdict)),
+                    None => false,
+                },
                 Statement::PortMap(map) => match self.verdict_of_port(map)? {
                     Some(verdict) => return Ok(Some(verdict)),
                     None => false,
@@ -156,28 +249,23 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn elements(&self, name: &Name) -> Result<&'a Elements, Undecided> {
-        let set = self.table.sets.get(name);
-        set.map(|set| &set.elements).ok_or_else(|| Undecided::Missing(name.clone()))
-    }
-
     fn contains(&self, set: &Name, address: IpAddr) -> Result<bool, Undecided> {
-        match self.elements(set)? {
+        match self.moment.elements(set)? {
             Elements::Addresses(list) => Ok(list.binary_search(&address).is_ok()),
             Elements::AddressRanges(list) => {
                 let after = list.partition_point(|(first, _)| *first <= address);
                 let candidate = after.checked_sub(1).and_then(|at| list.get(at));
                 Ok(candidate.is_some_and(|(_, last)| address <= *last))
             }
-            _ => Err(Undecided::Missing(set.clone())),
+            other => nothing_in(other, set).map(|()| false),
         }
     }
 
     fn contains_pair(&self, set: &Name) -> Result<bool, Undecided> {
         let pair = (self.packet.source, self.packet.destination);
-        match self.elements(set)? {
+        match self.moment.elements(set)? {
             Elements::AddressPairs(list) => Ok(list.binary_search(&pair).is_ok()),
-            _ => Err(Undecided::Missing(set.clone())),
+            other => nothing_in(other, set).map(|()| false),
         }
     }
 
@@ -186,15 +274,28 @@ impl<'a> Walk<'a> {
         map: &Name,
         address: IpAddr,
     ) -> Result<Option<&'a Verdict>, Undecided> {
-        let Elements::AddressVerdicts(list) = self.elements(map)? else {
-            return Err(Undecided::Missing(map.clone()));
-        };
-        let found = list.binary_search_by_key(&address, |element| element.address).ok();
-        Ok(found.and_then(|at| list.get(at)).map(|element| &element.verdict))
+        match self.moment.elements(map)? {
+            Elements::AddressVerdicts(list) => {
+                let found = list.binary_search_by_key(&address, |element| element.address).ok();
+                Ok(found.and_then(|at| list.get(at)).map(|element| &element.verdict))
+            }
+            other => nothing_in(other, map).map(|()| None),
+        }
+    }
+
+    fn verdict_of_pair(&self, map: &Name) -> Result<Option<&'a Verdict>, Undecided> {
+        let pair = (self.packet.source, self.packet.destination);
+        match self.moment.elements(map)? {
+            Elements::PairVerdicts(list) => {
+                let found = list.binary_search_by_key(&pair, |(key, _)| *key).ok();
+                Ok(found.and_then(|at| list.get(at)).map(|(_, verdict)| verdict))
+            }
+            other => nothing_in(other, map).map(|()| None),
+        }
     }
 
     fn verdict_of_port(&self, map: &Name) -> Result<Option<&'a Verdict>, Undecided> {
-        let elements = self.elements(map)?;
+        let elements = self.moment.elements(map)?;
         let Transport::Port(_, port) = self.packet.transport else { return Ok(None) };
         match elements {
             Elements::PortVerdicts(list) => {
@@ -207,9 +308,14 @@ impl<'a> Walk<'a> {
                 let hit = candidate.filter(|((_, last), _)| port <= *last);
                 Ok(hit.map(|(_, verdict)| verdict))
             }
-            _ => Err(Undecided::Missing(map.clone())),
+            other => nothing_in(other, map).map(|()| None),
         }
     }
+}
+
+/// A set that is not of the kind that a statement needs: no matter, if there is nothing in it.
+fn nothing_in(elements: &Elements, name: &Name) -> Result<(), Undecided> {
+    if elements.is_empty() { Ok(()) } else { Err(Undecided::Missing(name.clone())) }
 }
 
 impl Transport {

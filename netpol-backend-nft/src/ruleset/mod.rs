@@ -16,7 +16,7 @@ pub use netpol_core::model::Family;
 
 pub use crate::name::{Comment, Name, NameError};
 pub(crate) use decode::{TableReader, element_key};
-pub(crate) use encode::{create, number, remove};
+pub(crate) use encode::{number, remove, write};
 pub use interpret::{Packet, Transport, Undecided};
 pub(crate) use text::keyword;
 
@@ -38,6 +38,14 @@ pub struct Table {
     pub sets: BTreeMap<Name, Set>,
     /// Chains.
     pub chains: BTreeMap<Name, Chain>,
+    /// What else is there that this crate does not write; found only where somebody else changed
+    /// the table.
+    pub foreign: Vec<String>,
+}
+
+impl Table {
+    pub(crate) const EMPTY: Self =
+        Self { comment: None, sets: BTreeMap::new(), chains: BTreeMap::new(), foreign: Vec::new() };
 }
 
 /// A set, or a map to verdicts.
@@ -64,6 +72,8 @@ pub enum Elements {
     AddressRanges(Vec<(IpAddr, IpAddr)>),
     /// A hash map of addresses to verdicts.
     AddressVerdicts(Vec<AddressVerdict>),
+    /// A hash map of (source, destination) to verdicts.
+    PairVerdicts(Vec<((IpAddr, IpAddr), Verdict)>),
     /// A hash map of ports to verdicts.
     PortVerdicts(Vec<(u16, Verdict)>),
     /// An interval map of (first, last) to verdicts, disjoint.
@@ -71,7 +81,7 @@ pub enum Elements {
 }
 
 /// An element of a map of addresses to verdicts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AddressVerdict {
     /// The key.
     pub address: IpAddr,
@@ -89,6 +99,7 @@ impl Elements {
             Self::Addresses(list) => list.len(),
             Self::AddressPairs(list) | Self::AddressRanges(list) => list.len(),
             Self::AddressVerdicts(list) => list.len(),
+            Self::PairVerdicts(list) => list.len(),
             Self::PortVerdicts(list) => list.len(),
             Self::PortRangeVerdicts(list) => list.len(),
         }
@@ -111,7 +122,10 @@ impl Elements {
     pub fn is_map(&self) -> bool {
         matches!(
             self,
-            Self::AddressVerdicts(_) | Self::PortVerdicts(_) | Self::PortRangeVerdicts(_)
+            Self::AddressVerdicts(_)
+                | Self::PairVerdicts(_)
+                | Self::PortVerdicts(_)
+                | Self::PortRangeVerdicts(_)
         )
     }
 }
@@ -183,6 +197,9 @@ pub enum Statement {
     PairIn(Name),
     /// `ip saddr vmap @map`: the verdict that the map has for the address, if any.
     AddressMap(Side, Name),
+    /// `ip saddr . ip daddr vmap @map`: the verdict that the map has for the pair of source and
+    /// destination, if any.
+    PairMap(Name),
     /// `th dport vmap @map`: the verdict that the map has for the destination port, if any.
     PortMap(Name),
     /// Counts packets and bytes.
@@ -198,6 +215,26 @@ pub enum Statement {
     Verdict(Verdict),
     /// Something that this crate does not write; found only where somebody else changed the table.
     Foreign(String),
+}
+
+impl Statement {
+    /// The set or map that it looks something up in.
+    #[must_use]
+    pub fn set(&self) -> Option<&Name> {
+        match self {
+            Self::AddressIn(_, set) | Self::AddressMap(_, set) => Some(set),
+            Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set_mut(&mut self) -> Option<&mut Name> {
+        match self {
+            Self::AddressIn(_, set) | Self::AddressMap(_, set) => Some(set),
+            Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
+            _ => None,
+        }
+    }
 }
 
 /// Which address of a packet.
@@ -222,6 +259,17 @@ pub enum Verdict {
     Jump(Name),
     /// Into a chain for good.
     Goto(Name),
+}
+
+impl Verdict {
+    /// The chain that it leads to.
+    #[must_use]
+    pub fn chain(&self) -> Option<&Name> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
+            Self::Accept | Self::Drop | Self::Return => None,
+        }
+    }
 }
 
 /// What counters have seen.

@@ -70,6 +70,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, family: Family, set: &Set) -> fmt::Resu
         Elements::Addresses(_) | Elements::AddressRanges(_) => writeln!(f, "\t\ttype {address}")?,
         Elements::AddressPairs(_) => writeln!(f, "\t\ttype {address} . {address}")?,
         Elements::AddressVerdicts(_) => writeln!(f, "\t\ttype {address} : verdict")?,
+        Elements::PairVerdicts(_) => writeln!(f, "\t\ttype {address} . {address} : verdict")?,
         Elements::PortVerdicts(_) | Elements::PortRangeVerdicts(_) => {
             writeln!(f, "\t\ttype inet_service : verdict")?;
         }
@@ -94,6 +95,9 @@ fn write_set(f: &mut fmt::Formatter<'_>, family: Family, set: &Set) -> fmt::Resu
                 None => format!("{address} : {verdict}"),
             }
         }),
+        Elements::PairVerdicts(list) => {
+            write_elements(f, list, |((a, b), verdict)| format!("{a} . {b} : {verdict}"))
+        }
         Elements::PortVerdicts(list) => {
             write_elements(f, list, |(port, verdict)| format!("{port} : {verdict}"))
         }
@@ -192,6 +196,7 @@ fn write_statement(
         }
         Statement::AddressIn(side, set) => write!(f, "{ip} {} @{set}", side_name(*side)),
         Statement::PairIn(set) => write!(f, "{ip} saddr . {ip} daddr @{set}"),
+        Statement::PairMap(map) => write!(f, "{ip} saddr . {ip} daddr vmap @{map}"),
         Statement::AddressMap(side, map) => write!(f, "{ip} {} vmap @{map}", side_name(*side)),
         Statement::PortMap(map) => write!(f, "{} dport vmap @{map}", protocol.unwrap_or("th")),
         Statement::Counter => f.write_str("counter"),

@@ -12,6 +12,8 @@ pub(crate) const SUBSYS_NFTABLES: u8 = 10;
 pub(crate) const REQUEST: u16 = 0x01;
 pub(crate) const ACK: u16 = 0x04;
 pub(crate) const DUMP: u16 = 0x300;
+/// The object must not exist.
+pub(crate) const EXCL: u16 = 0x200;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
 /// On a reply: the dump was interrupted by a change.
@@ -53,7 +55,10 @@ pub(crate) mod msg {
 
 pub(crate) mod table {
     pub(crate) const NAME: u16 = 1;
+    pub(crate) const FLAGS: u16 = 2;
     pub(crate) const USERDATA: u16 = 6;
+
+    pub(crate) const FLAG_DORMANT: u32 = 0x1;
 }
 
 pub(crate) mod chain {

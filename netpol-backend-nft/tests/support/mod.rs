@@ -11,8 +11,10 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
+use netpol_backend_nft::ruleset::{Packet, Transport};
 use netpol_backend_nft::{Name, Nft, Options};
-use netpol_core::program::Program;
+use netpol_core::model::{Endpoint, Objects, Traffic};
+use netpol_core::testing::Choices;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
@@ -94,11 +96,59 @@ pub(crate) fn nft_load(text: &str) -> bool {
     true
 }
 
-/// Whether both addresses are of one endpoint, or of the host.
-pub(crate) fn same_endpoint(program: &Program, source: IpAddr, destination: IpAddr) -> bool {
-    let of = |address| program.endpoints().find(|it| it.addresses().contains(&address));
-    match (of(source), of(destination)) {
-        (Some(a), Some(b)) => a == b || a.is_host() && b.is_host(),
-        _ => false,
+/// An echo request for ICMP, which discovery is not.
+pub(crate) fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Packet {
+    let transport = match traffic {
+        Traffic::Port(protocol, port) => Transport::Port(protocol.number(), port),
+        Traffic::ICMP => Transport::Icmp(1, 8),
+        Traffic::ICMPV6 => Transport::Icmp(58, 128),
+        Traffic::Other(number) => Transport::Other(number),
+    };
+    Packet { source, destination, transport, established: false }
+}
+
+/// Changes a world as its objects change in a cluster: some come, go, or become like those of
+/// another world.
+pub(crate) fn edit(choices: &mut Choices<'_>, objects: &mut Objects, other: &Objects) {
+    for _ in 0..=choices.pick(3) {
+        match choices.pick(7) {
+            0 => _ = pluck(choices, &mut objects.endpoints),
+            1 => _ = pluck(choices, &mut objects.policies),
+            2 | 3 => {
+                let Some(new) = choose(choices, &other.endpoints) else { continue };
+                match objects.endpoints.iter_mut().find(|it| is_same(it, new)) {
+                    Some(old) => *old = new.clone(),
+                    None => objects.endpoints.push(new.clone()),
+                }
+            }
+            4 => {
+                let Some(new) = choose(choices, &other.endpoints) else { continue };
+                let at = choices.pick(objects.endpoints.len());
+                if let Some(old) = objects.endpoints.get_mut(at) {
+                    old.labels = new.labels.clone();
+                }
+            }
+            5 => {
+                let Some(new) = choose(choices, &other.policies) else { continue };
+                match objects.policies.iter_mut().find(|it| it.key == new.key) {
+                    Some(old) => *old = new.clone(),
+                    None => objects.policies.push(new.clone()),
+                }
+            }
+            _ => objects.namespaces.clone_from(&other.namespaces),
+        }
     }
+}
+
+fn is_same(a: &Endpoint, b: &Endpoint) -> bool {
+    (&a.namespace, &a.name, &a.uid) == (&b.namespace, &b.name, &b.uid)
+}
+
+fn choose<'a, T>(choices: &mut Choices<'_>, items: &'a [T]) -> Option<&'a T> {
+    items.get(choices.pick(items.len()))
+}
+
+fn pluck<T>(choices: &mut Choices<'_>, items: &mut Vec<T>) -> Option<T> {
+    let at = choices.pick(items.len());
+    (at < items.len()).then(|| items.remove(at))
 }

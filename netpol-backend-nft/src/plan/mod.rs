@@ -1,0 +1,153 @@
+//! How to get from one ruleset to another without a moment in which a packet is judged by anything
+//! but the one or the other.
+//!
+//! One transaction switches *rules* atomically: a packet walks all chains as they were when it
+//! entered the base chain. *Set look-ups* are not tied to that: each sees what is in the set at its
+//! own instant, so that a packet under way during a commit may ask one set before and the next one
+//! after it. Interval sets are later still: their changes show some time after the commit
+//! (10 to 100 microseconds were measured). So changes are ordered:
+//!
+//! | step      | what it changes                                                   | to packets       |
+//! |-----------|-------------------------------------------------------------------|------------------|
+//! | `Prepare` | new chains, sets and maps, which nothing leads to yet             | nothing          |
+//! | `Close`   | elements that deny more: peers leave, endpoints become isolated   | only denies more |
+//! | `Open`    | elements that allow more: peers join, endpoints leave             | only allows more |
+//! | `Switch`  | rules                                                             | old to new       |
+//! | `Clean`   | what nothing leads to any more is deleted                         | nothing          |
+//!
+//! A change is either by **elements** (`Close`, then `Open`) or by **rules** (`Switch`).
+//!
+//! - *By elements*, where the rules of both are the same and every set that differs is a hash set.
+//!   Each direction of a packet's judgement is then a look-up whose answer only goes down in `Close`
+//!   and only up in `Open`; between the two a packet passes exactly if the old *and* the new ruleset
+//!   let it pass. Opening first would let through what leaves by one direction and enters by the
+//!   other. The exception is found beforehand: an endpoint that becomes isolated, while a peer joins
+//!   a set that it is judged by, would lose that peer for a moment; such changes go by rules.
+//! - *By rules*, everywhere else: sets whose content differs are made anew beside the old ones,
+//!   under a name with a version (`allow-9f3c.1`), and the rules that use them are replaced, all at
+//!   once. Nothing that a packet may be looking at changes.
+//!
+//! New chains are never led to in the transaction that makes them: a packet that entered before
+//! would find them empty.
+//!
+//! What is *not* excluded: a packet that is held up inside of its judgement, which takes a
+//! microsecond, for longer than the time between two transactions.
+
+mod by_elements;
+mod change;
+mod version;
+
+use std::collections::BTreeMap;
+
+use netpol_core::model::Family;
+
+pub use self::change::{Change, Purpose, Step};
+use crate::ruleset::{Ruleset, Table};
+
+/// The way from one ruleset to another, in transactions to be made one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    steps: Vec<Step>,
+    target: Ruleset,
+}
+
+impl Plan {
+    /// Plans the way from what is in force to what is wanted. `present` is `None` where our tables
+    /// do not exist; it may hold anything that can be read back.
+    ///
+    /// `O(n log n)` in the elements of both.
+    #[must_use]
+    pub fn new(present: Option<&Ruleset>, wanted: Ruleset) -> Self {
+        let mut steps: BTreeMap<Purpose, Vec<(Family, Change)>> = BTreeMap::new();
+        let mut tables = BTreeMap::new();
+        let gone = present.into_iter().flat_map(|it| it.tables.keys());
+        for family in gone.filter(|family| !wanted.tables.contains_key(family)) {
+            steps.entry(Purpose::Clean).or_default().push((*family, Change::DeleteTable));
+        }
+        for (family, table) in wanted.tables {
+            let found = present.and_then(|it| it.tables.get(&family));
+            let replaces = found.is_some_and(|found| !can_become(found, &table));
+            let old = found.filter(|_| !replaces);
+            let mut put = |purpose, change| {
+                let purpose = if replaces { Purpose::Replace } else { purpose };
+                steps.entry(purpose).or_default().push((family, change));
+            };
+            if replaces {
+                put(Purpose::Replace, Change::DeleteTable);
+            }
+            if old.is_none() {
+                put(Purpose::Prepare, Change::CreateTable(table.comment.clone()));
+            }
+            let old = old.unwrap_or(const { &Table::EMPTY });
+            tables.insert(family, between(old, table, put));
+        }
+        let steps = steps.into_iter().map(|(purpose, changes)| Step::new(purpose, changes));
+        let target = Ruleset { name: wanted.name, tables };
+        Self { steps: steps.collect(), target }
+    }
+
+    /// The transactions, in order; none if there is nothing to do.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// What is in force after the last step: the wanted ruleset, but that the names of some sets
+    /// carry a version, and that some sets have more room.
+    #[must_use]
+    pub fn target(&self) -> &Ruleset {
+        &self.target
+    }
+
+    pub(crate) fn into_target(self) -> Ruleset {
+        self.target
+    }
+}
+
+/// Whether nothing in `found` is in the way: the kernel does not say all about other kinds of
+/// objects, and chains cannot be given another hook or comment.
+fn can_become(found: &Table, wanted: &Table) -> bool {
+    let fits = |(name, wanted): (&_, &crate::ruleset::Chain)| match found.chains.get(name) {
+        Some(found) => wanted.base == found.base && wanted.comment == found.comment,
+        None => true,
+    };
+    found.foreign.is_empty() && found.comment == wanted.comment && wanted.chains.iter().all(fits)
+}
+
+/// Plans the changes of one table, and returns it as it is afterwards.
+fn between(old: &Table, wanted: Table, mut put: impl FnMut(Purpose, Change)) -> Table {
+    let mut new = version::as_in_force(wanted, old);
+    let by_elements = by_elements::changes(old, &new);
+    if by_elements.is_none() {
+        new = version::beside(by_elements::differing(old, &new), new, old);
+    }
+    let changes = by_elements.unwrap_or_else(|| by_elements::exemptions(old, &new));
+    changes.into_iter().for_each(|(purpose, change)| put(purpose, change));
+
+    for (name, chain) in &new.chains {
+        match old.chains.get(name) {
+            Some(found) if found.rules == chain.rules => {}
+            Some(_) => {
+                put(Purpose::Switch, Change::ReplaceRules(name.clone(), chain.rules.clone()));
+            }
+            None => {
+                let inner = chain.base.is_none();
+                let purpose = if inner { Purpose::Prepare } else { Purpose::Switch };
+                put(purpose, Change::CreateChain(name.clone(), chain.clone()));
+            }
+        }
+    }
+    for (name, set) in &mut new.sets {
+        match old.sets.get(name) {
+            Some(found) => set.size = found.size,
+            None => put(Purpose::Prepare, Change::CreateSet(name.clone(), set.clone())),
+        }
+    }
+    for name in old.sets.keys().filter(|name| !new.sets.contains_key(*name)) {
+        put(Purpose::Clean, Change::DeleteSet(name.clone()));
+    }
+    for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
+        put(Purpose::Clean, Change::DeleteChain(name.clone()));
+    }
+    new
+}
