@@ -15,6 +15,10 @@
 //! - [`Nft`] makes the kernel agree, by one transaction per step of the plan for both address
 //!   families. The steady state lists nothing: the kernel's generation tells whether anybody else
 //!   has committed anything.
+//! - [`Monitor`] hears when somebody else changes our tables, and who; the next
+//!   [`sync`](Nft::sync) repairs what was changed.
+//! - [`conntrack`] cuts the connections that a new program forbids, and [`nflog`] hears of packets
+//!   that are denied.
 //! - Only the tables of our own name are read or changed. No packet mark, no conntrack mark and no
 //!   other user's chain is touched.
 //!
@@ -36,9 +40,12 @@
 //! namespace that owns the network namespace.
 #![forbid(unsafe_code)]
 
+pub mod conntrack;
 mod error;
 mod location;
+mod monitor;
 mod name;
+pub mod nflog;
 mod nft;
 pub mod plan;
 mod render;
@@ -47,6 +54,7 @@ mod socket;
 mod wire;
 
 pub use error::{Error, Object, Refusal};
+pub use monitor::{Interference, Monitor, Process};
 pub use name::{Comment, Name, NameError};
 pub use nft::{Change, Nft, Report, Status, TableStatus};
-pub use render::{Options, render};
+pub use render::{Log, Options, render};

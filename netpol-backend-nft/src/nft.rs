@@ -7,6 +7,7 @@ use netpol_core::program::Program;
 use nix::errno::Errno;
 
 use crate::error::Error;
+use crate::monitor::Monitor;
 use crate::name::Name;
 use crate::plan::Plan;
 use crate::render::{Options, denied_chain, render};
@@ -174,6 +175,15 @@ impl Nft {
     pub fn read(&mut self) -> Result<Option<Ruleset>, Error> {
         let name = self.options.table.clone();
         Ok(self.read_tables(&name)?.0)
+    }
+
+    /// Listens to the changes that others make to our tables from now on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no netlink for netfilter.
+    pub fn monitor(&self) -> Result<Monitor, Error> {
+        Monitor::open(self.options.table.clone(), self.socket.port()?)
     }
 
     /// What is in force, counted. Reads all of it.

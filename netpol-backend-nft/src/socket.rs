@@ -1,11 +1,13 @@
 //! The netlink socket: transactions out, answers in.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
 use nix::libc::{MSG_DONTWAIT, MSG_TRUNC};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
@@ -95,6 +97,7 @@ impl Socket {
     pub(crate) fn generation(&mut self) -> Result<u32, Error> {
         let mut found = None;
         self.request(
+            uapi::SUBSYS_NFTABLES,
             msg::GETGEN,
             0,
             0,
@@ -114,7 +117,7 @@ impl Socket {
         body: impl FnOnce(&mut Writer),
         each: impl FnMut(Message<'_>),
     ) -> Result<(), Error> {
-        self.request(kind, 0, family, body, each)
+        self.request(uapi::SUBSYS_NFTABLES, kind, 0, family, body, each)
     }
 
     /// Dumps all objects of a kind. `Ok(false)` means that the state changed meanwhile, so that the
@@ -128,7 +131,7 @@ impl Socket {
     ) -> Result<bool, Error> {
         let mut generation = None;
         let mut consistent = true;
-        self.request(kind, uapi::DUMP, family, body, |message| {
+        self.request(uapi::SUBSYS_NFTABLES, kind, uapi::DUMP, family, body, |message| {
             // Dumps of set elements never say that they were interrupted; the generation does.
             let first = *generation.get_or_insert(message.resource());
             consistent &= first == message.resource() && message.flags & uapi::DUMP_INTR == 0;
@@ -137,9 +140,10 @@ impl Socket {
         Ok(consistent)
     }
 
-    /// Sends one request and hands over its answers.
-    fn request(
+    /// Sends one request to a subsystem of netfilter and hands over its answers.
+    pub(crate) fn request(
         &mut self,
+        subsystem: u8,
         kind: u8,
         flags: u16,
         family: u8,
@@ -148,7 +152,7 @@ impl Socket {
     ) -> Result<(), Error> {
         let sequence = self.advance(1);
         let mut writer = Writer::default();
-        let kind = u16::from_be_bytes([uapi::SUBSYS_NFTABLES, kind]);
+        let kind = u16::from_be_bytes([subsystem, kind]);
         let start = writer.message(kind, flags, family, 0, body);
         writer.number(start, sequence);
         self.send(writer.bytes())?;
@@ -169,6 +173,111 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// Sends messages that are independent of each other, and returns the error numbers of those
+    /// that failed.
+    pub(crate) fn send_each(
+        &mut self,
+        mut writer: Writer,
+        starts: &[usize],
+    ) -> Result<Vec<i32>, Error> {
+        for start in starts {
+            let sequence = self.advance(1);
+            writer.number(*start, sequence);
+        }
+        self.make_room(writer.bytes().len())?;
+        self.send(writer.bytes())?;
+        let mut errors = Vec::new();
+        loop {
+            let received = match self.receive(MSG_DONTWAIT)? {
+                Received::Datagram(length) => self.buffer.get(..length).unwrap_or_default(),
+                Received::Nothing => return Ok(errors),
+                Received::Overflow => continue,
+            };
+            let answers = Messages(received).filter(|it| it.kind == uapi::NLMSG_ERROR);
+            errors.extend(answers.map(errno).filter(|errno| *errno != 0));
+        }
+    }
+
+    /// Sends one message that configures something, and waits until the kernel has done so.
+    pub(crate) fn configure(
+        &mut self,
+        subsystem: u8,
+        kind: u8,
+        family: u8,
+        resource: u16,
+        body: impl FnOnce(&mut Writer),
+    ) -> Result<(), Error> {
+        let sequence = self.advance(1);
+        let mut writer = Writer::default();
+        let kind = u16::from_be_bytes([subsystem, kind]);
+        let start = writer.message(kind, 0, family, resource, body);
+        writer.acknowledge(start);
+        writer.number(start, sequence);
+        self.send(writer.bytes())?;
+        loop {
+            let received = match self.receive(0)? {
+                Received::Datagram(length) => self.buffer.get(..length).unwrap_or_default(),
+                Received::Nothing => return Err(Error::Protocol("no acknowledgement")),
+                Received::Overflow => continue,
+            };
+            let answer = Messages(received)
+                .find(|it| it.sequence == sequence && it.kind == uapi::NLMSG_ERROR);
+            if let Some(answer) = answer {
+                return reading(errno(answer));
+            }
+        }
+    }
+
+    /// Joins a group of notifications.
+    pub(crate) fn join(&self, group: u32) -> Result<(), Error> {
+        let failed = |source| Error::System { action: "listening to netfilter", source };
+        self.inner.add_membership(group).map_err(failed)
+    }
+
+    /// Waits for a datagram of notifications, for ever if there is no `timeout`. Messages to hand
+    /// are handed over.
+    pub(crate) fn listen(
+        &mut self,
+        timeout: Option<Duration>,
+        mut each: impl FnMut(Message<'_>),
+    ) -> Result<Heard, Error> {
+        if !self.is_ready(timeout)? {
+            return Ok(Heard::Nothing);
+        }
+        match self.receive(MSG_DONTWAIT)? {
+            Received::Datagram(length) => {
+                Messages(self.buffer.get(..length).unwrap_or_default()).for_each(&mut each);
+                Ok(Heard::Something)
+            }
+            Received::Nothing => Ok(Heard::Nothing),
+            Received::Overflow => Ok(Heard::Overflow),
+        }
+    }
+
+    fn is_ready(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let timeout = timeout
+            .map_or(PollTimeout::NONE, |it| PollTimeout::try_from(it).unwrap_or(PollTimeout::MAX));
+        loop {
+            let mut fds = [PollFd::new(self.inner.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    let (action, source) = ("waiting for netfilter", errno.into());
+                    return Err(Error::System { action, source });
+                }
+            }
+        }
+    }
+
+    /// The number by which the kernel knows the socket.
+    pub(crate) fn port(&self) -> Result<u32, Error> {
+        let mut address = SocketAddr::new(0, 0);
+        let failed = |source| Error::System { action: "asking for the socket's address", source };
+        self.inner.get_address(&mut address).map_err(failed)?;
+        Ok(address.port_number())
     }
 
     /// Reads what the kernel has to say about a transaction. It works inside the send call, so all
@@ -267,6 +376,21 @@ impl Socket {
         let first = self.sequence;
         self.sequence = first.wrapping_add(count);
         first
+    }
+}
+
+/// What came of waiting for notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    Something,
+    /// Notifications are lost.
+    Overflow,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
     }
 }
 

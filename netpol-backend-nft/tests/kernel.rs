@@ -65,6 +65,10 @@ fn table(family: Family) -> Table {
             ])),
         ),
         (
+            name("own"),
+            set(Elements::PairVerdicts(vec![((a, b), Verdict::Drop), ((b, b), goto("nd"))])),
+        ),
+        (
             name("ports"),
             set(Elements::PortVerdicts(vec![(0, goto("class")), (65535, Verdict::Accept)])),
         ),
@@ -132,6 +136,12 @@ fn table(family: Family) -> Table {
                 ]
                 .into(),
                 [Statement::PairIn(name("self")), Statement::Verdict(Verdict::Accept)].into(),
+                [
+                    Statement::Limit(10),
+                    Statement::Log { group: 7, prefix: Comment::new("denied ") },
+                ]
+                .into(),
+                [Statement::PairMap(name("own"))].into(),
                 Rule {
                     statements: vec![
                         Statement::Counter,

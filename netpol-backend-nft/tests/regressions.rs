@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use netpol_backend_nft::{Change, Nft, Options, Report};
+use netpol_backend_nft::{Change, Log, Nft, Options, Report};
 use netpol_core::model::{
     Action, Block, Endpoint, Labels, Node, Peer, Peers, PodSelector, Policy, PolicyKey, PolicyKind,
     PortMatch, PortRange, Ports, Protocol, Requirement, Rule, Selector, Subject, Tier, name,
@@ -479,7 +479,7 @@ fn long_names() -> Result<(), String> {
         scene.cluster.upsert_policy(Policy { key, subject, ..isolates });
     }
     let program = compile(&scene.cluster, Scope::Node(name("n1")));
-    let options = Options { log_group: Some(7), ..Options::default() };
+    let options = Options { log: Some(Log { group: 7, per_second: None }), ..Options::default() };
     let changes = scene.on("n1", || {
         let mut kernel = Nft::open(options).expect("nf_tables");
         [(); 2].map(|()| kernel.sync(&program).expect("accepted").change)

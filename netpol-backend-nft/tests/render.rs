@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use netpol_backend_nft::ruleset::{Family, Hook, Packet, Statement, Transport, Undecided};
-use netpol_backend_nft::{Name, Options, render};
+use netpol_backend_nft::{Log, Name, Options, render};
 use netpol_core::model::{
     Action, Block, Endpoint, Labels, NamespaceScope, Node, Objects, Options as Readings, Peer,
     Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
@@ -179,13 +179,21 @@ fn neighbour_discovery_is_never_denied() {
 #[test]
 fn options_name_tables_and_report_denials() {
     let table = Name::new("mine").expect("a name");
-    let ruleset = render(&shop(), &Options { table: table.clone(), log_group: Some(7) });
+    let log = Some(Log { group: 7, per_second: None });
+    let ruleset = render(&shop(), &Options { table: table.clone(), log });
     assert_eq!(ruleset.name, table);
     let text = ruleset.to_string();
     assert!(text.starts_with("table ip mine {"));
     for direction in ["egress", "ingress"] {
-        let rule = format!("counter log prefix \"mine {direction} denied \" group 7 drop");
+        let rule = format!("counter log prefix \"mine: {direction} denied \" group 7 drop");
         assert_eq!(text.matches(&rule).count(), 2, "{direction}");
+    }
+    let log = Some(Log { group: 7, per_second: Some(10) });
+    let text = render(&shop(), &Options { table, log }).to_string();
+    for direction in ["egress", "ingress"] {
+        let report = format!("log prefix \"mine: {direction} denied \" group 7\n\t\tcounter drop");
+        let rules = format!("limit rate 10/second burst 5 packets {report}");
+        assert_eq!(text.matches(&rules).count(), 2, "{direction}");
     }
 }
 

@@ -168,7 +168,11 @@ fn denies(table: &Table, chain: &Name) -> bool {
             None => return false,
         };
         let exempt = |statements: &[Statement]| {
-            matches!(statements, [Statement::PairIn(_), Statement::Verdict(Verdict::Accept)])
+            matches!(
+                statements,
+                [Statement::PairIn(_), Statement::Verdict(Verdict::Accept)]
+                    | [Statement::Limit(_), Statement::Log { .. }]
+            )
         };
         last.statements.last() == Some(&Statement::Verdict(Verdict::Drop))
             && last.statements.iter().all(|it| {

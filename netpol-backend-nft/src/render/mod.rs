@@ -38,6 +38,7 @@ use netpol_core::program::{EndpointEntry, Program};
 
 use self::profile::Profiles;
 use crate::name::{Comment, Name};
+use crate::nflog::Prefix;
 use crate::ruleset::{
     AddressVerdict, Base, Chain, Elements, Hook, Rule, Ruleset, Set, Side, Statement, Table,
     Verdict,
@@ -54,14 +55,24 @@ const DISCOVERY: [(u8, u8); 2] = [(130, 136), (143, 143)];
 pub struct Options {
     /// The name of our tables.
     pub table: Name,
-    /// Reports denied packets to this NFLOG group.
-    pub log_group: Option<u16>,
+    /// Reports denied packets, for a [`Listener`](crate::nflog::Listener) or another tool.
+    pub log: Option<Log>,
+}
+
+/// How denied packets are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The NFLOG group to report to.
+    pub group: u16,
+    /// At most so many per second and direction; all if there is none. A report costs more than a
+    /// microsecond, a packet beyond the limit some 20 nanoseconds.
+    pub per_second: Option<u32>,
 }
 
 impl Default for Options {
     /// Tables called `netpol`, no reports.
     fn default() -> Self {
-        Self { table: Name::known("netpol"), log_group: None }
+        Self { table: Name::known("netpol"), log: None }
     }
 }
 
@@ -256,9 +267,12 @@ fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) ->
             .push([Statement::PairIn(own_addresses()), Statement::Verdict(Verdict::Accept)].into());
     }
     let mut last = vec![Statement::Counter];
-    if let Some(group) = options.log_group {
-        let prefix = Comment::new(&format!("{} {direction} denied ", options.table));
-        last.push(Statement::Log { group, prefix });
+    if let Some(Log { group, per_second }) = options.log {
+        let log = Statement::Log { group, prefix: Prefix::new(&options.table, direction).text() };
+        match per_second {
+            Some(rate) => rules.push([Statement::Limit(rate), log].into()),
+            None => last.push(log),
+        }
     }
     last.push(Statement::Verdict(Verdict::Drop));
     rules.push(Rule { statements: last, comment: None });

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::encode::{
-    DESTINATION_PORT, ESTABLISHED_OR_RELATED, ICMP_TYPE, NO_STATE, Shape, address, hook_number,
-    second_register,
+    DESTINATION_PORT, ESTABLISHED_OR_RELATED, ICMP_TYPE, LIMIT_BURST, NO_STATE, Shape, address,
+    hook_number, second_register,
 };
 use super::{
     AddressVerdict, Base, Chain, Comment, Count, Elements, Family, Hook, Name, Rule, Set, Side,
@@ -344,6 +344,9 @@ fn raise_one<'a, 'b>(
             (Statement::AddressMap(side_of(load)?, set(name)?), rest)
         }
         [E::Counter { .. }, rest @ ..] => (Statement::Counter, rest),
+        [E::Limit { rate, burst: LIMIT_BURST }, rest @ ..] => {
+            (Statement::Limit(u32::try_from(*rate).ok()?), rest)
+        }
         [E::Log { group, prefix }, rest @ ..] => {
             (Statement::Log { group: *group, prefix: Comment::new(prefix) }, rest)
         }

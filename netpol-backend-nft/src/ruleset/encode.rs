@@ -19,6 +19,8 @@ use crate::wire::writer::Writer;
 /// `ct state established,related` as the bits of the conntrack state register.
 pub(super) const ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
 pub(super) const NO_STATE: u32 = 0;
+/// How many packets beyond its rate a limit lets through at once: the nft tool's default.
+pub(super) const LIMIT_BURST: u32 = 5;
 
 /// The address family as netlink numbers it.
 #[expect(clippy::cast_possible_truncation, reason = "address families are 2 and 10")]
@@ -376,6 +378,9 @@ pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(
             emit(Expression::Lookup { set: map.as_str(), verdict: true });
         }
         Statement::Counter => emit(Expression::Counter { packets: 0, bytes: 0 }),
+        Statement::Limit(rate) => {
+            emit(Expression::Limit { rate: u64::from(*rate), burst: LIMIT_BURST });
+        }
         Statement::Log { group, prefix } => {
             emit(Expression::Log { group: *group, prefix: prefix.as_str() });
         }

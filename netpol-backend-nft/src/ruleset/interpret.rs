@@ -231,7 +231,7 @@ impl<'a> Walk<'a> {
                     Some(verdict) => return Ok(Some(verdict)),
                     None => false,
                 },
-                Statement::Counter | Statement::Log { .. } => true,
+                Statement::Counter | Statement::Limit(_) | Statement::Log { .. } => true,
                 Statement::Verdict(verdict) => return Ok(Some(verdict)),
                 Statement::Foreign(name) => return Err(Undecided::Foreign(name.clone())),
             };

@@ -204,6 +204,9 @@ pub enum Statement {
     PortMap(Name),
     /// Counts packets and bytes.
     Counter,
+    /// `limit rate`: at most so many packets per second, and a few more at once. Only ever in front
+    /// of reports.
+    Limit(u32),
     /// Reports the packet to user space.
     Log {
         /// The NFLOG group to report to.

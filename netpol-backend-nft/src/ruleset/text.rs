@@ -200,6 +200,7 @@ fn write_statement(
         Statement::AddressMap(side, map) => write!(f, "{ip} {} vmap @{map}", side_name(*side)),
         Statement::PortMap(map) => write!(f, "{} dport vmap @{map}", protocol.unwrap_or("th")),
         Statement::Counter => f.write_str("counter"),
+        Statement::Limit(rate) => write!(f, "limit rate {rate}/second burst 5 packets"),
         Statement::Log { group, prefix } => write!(f, "log prefix \"{prefix}\" group {group}"),
         Statement::Verdict(verdict) => write!(f, "{verdict}"),
         Statement::Foreign(name) => write!(f, "<{name}>"),

@@ -4,21 +4,49 @@
 
 use super::reader::{Attributes, be16, be64};
 use super::uapi::{
-    self, bitwise, cmp, counter, ct, data, expr, immediate, log, lookup, meta, payload,
+    self, bitwise, cmp, counter, ct, data, expr, immediate, limit, log, lookup, meta, payload,
 };
 use super::writer::Writer;
 
+/// The unit of limits.
+const SECOND: u64 = 1;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expression<'a> {
-    Payload { register: u32, base: u32, offset: u32, length: u32 },
+    Payload {
+        register: u32,
+        base: u32,
+        offset: u32,
+        length: u32,
+    },
     Meta(u32),
     Conntrack(u32),
-    Compare { operator: u32, value: &'a [u8] },
-    Mask { mask: &'a [u8], xor: &'a [u8] },
-    Lookup { set: &'a str, verdict: bool },
+    Compare {
+        operator: u32,
+        value: &'a [u8],
+    },
+    Mask {
+        mask: &'a [u8],
+        xor: &'a [u8],
+    },
+    Lookup {
+        set: &'a str,
+        verdict: bool,
+    },
     Verdict(RawVerdict<'a>),
-    Counter { packets: u64, bytes: u64 },
-    Log { group: u16, prefix: &'a str },
+    Counter {
+        packets: u64,
+        bytes: u64,
+    },
+    Log {
+        group: u16,
+        prefix: &'a str,
+    },
+    /// So many packets per second, and so many more at once.
+    Limit {
+        rate: u64,
+        burst: u32,
+    },
     Other(&'a str),
 }
 
@@ -98,6 +126,13 @@ impl<'a> Expression<'a> {
                 w.be16(log::GROUP, *group);
                 w.text(log::PREFIX, prefix);
             }),
+            Self::Limit { rate, burst } => ("limit", &|w| {
+                w.raw(limit::RATE, &rate.to_be_bytes());
+                w.raw(limit::UNIT, &SECOND.to_be_bytes());
+                w.be32(limit::BURST, *burst);
+                w.be32(limit::TYPE, limit::TYPE_PACKETS);
+                w.be32(limit::FLAGS, 0);
+            }),
             Self::Other(name) => (name, &|_| ()),
         };
         w.nest(uapi::LIST_ELEM, |w| {
@@ -164,6 +199,13 @@ impl<'a> Expression<'a> {
                 group: be16(at.get(log::GROUP)?)?,
                 prefix: at.text(log::PREFIX).unwrap_or_default(),
             },
+            "limit" => {
+                let plain = at.get(limit::UNIT).and_then(be64) == Some(SECOND)
+                    && at.be32(limit::TYPE) == Some(limit::TYPE_PACKETS)
+                    && at.be32(limit::FLAGS).is_none_or(|flags| flags == 0);
+                plain.then_some(())?;
+                Self::Limit { rate: be64(at.get(limit::RATE)?)?, burst: at.be32(limit::BURST)? }
+            }
             _ => return None,
         })
     }
@@ -192,6 +234,7 @@ mod tests {
             Expression::Verdict(RawVerdict { code: uapi::verdict::DROP, chain: None }),
             Expression::Counter { packets: 3, bytes: 180 },
             Expression::Log { group: 7, prefix: "netpol" },
+            Expression::Limit { rate: 10, burst: 5 },
             Expression::Other("notrack"),
         ];
         let mut w = Writer::default();

@@ -9,6 +9,8 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// The socket that an answer is for, or that made the change which a notification is about.
+    pub(crate) port: u32,
     /// Everything after the `nlmsghdr`.
     pub(crate) payload: &'a [u8],
 }
@@ -43,6 +45,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: ne16(self.0.get(4..)?)?,
             flags: ne16(self.0.get(6..)?)?,
             sequence: ne32(self.0.get(8..)?)?,
+            port: ne32(self.0.get(12..)?)?,
             payload: self.0.get(16..length)?,
         };
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();

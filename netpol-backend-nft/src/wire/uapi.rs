@@ -7,7 +7,11 @@ pub(crate) const BATCH_BEGIN: u16 = 0x10;
 pub(crate) const BATCH_END: u16 = 0x11;
 /// Attribute of `BATCH_BEGIN`: commit only if the generation is still this one.
 pub(crate) const BATCH_GENID: u16 = 1;
+pub(crate) const SUBSYS_CTNETLINK: u8 = 1;
+pub(crate) const SUBSYS_ULOG: u8 = 4;
 pub(crate) const SUBSYS_NFTABLES: u8 = 10;
+/// The group that hears of every change of nf_tables.
+pub(crate) const GROUP_NFTABLES: u32 = 7;
 
 pub(crate) const REQUEST: u16 = 0x01;
 pub(crate) const ACK: u16 = 0x04;
@@ -50,6 +54,7 @@ pub(crate) mod msg {
     pub(crate) const NEWSETELEM: u8 = 12;
     pub(crate) const GETSETELEM: u8 = 13;
     pub(crate) const DELSETELEM: u8 = 14;
+    pub(crate) const NEWGEN: u8 = 15;
     pub(crate) const GETGEN: u8 = 16;
 }
 
@@ -220,6 +225,51 @@ pub(crate) mod log {
 
 pub(crate) mod generation {
     pub(crate) const ID: u16 = 1;
+    pub(crate) const PROC_PID: u16 = 2;
+    pub(crate) const PROC_NAME: u16 = 3;
+}
+
+/// Connection tracking.
+pub(crate) mod conntrack {
+    pub(crate) const GET: u8 = 1;
+    pub(crate) const DELETE: u8 = 2;
+
+    pub(crate) const TUPLE_ORIG: u16 = 1;
+    pub(crate) const TUPLE_REPLY: u16 = 2;
+    pub(crate) const ID: u16 = 12;
+    pub(crate) const ZONE: u16 = 18;
+
+    pub(crate) const TUPLE_IP: u16 = 1;
+    pub(crate) const TUPLE_PROTO: u16 = 2;
+    pub(crate) const V4_SRC: u16 = 1;
+    pub(crate) const V6_SRC: u16 = 3;
+    pub(crate) const PROTO_NUM: u16 = 1;
+    pub(crate) const PROTO_SRC_PORT: u16 = 2;
+}
+
+/// Reports of packets.
+pub(crate) mod ulog {
+    pub(crate) const PACKET: u8 = 0;
+    pub(crate) const CONFIG: u8 = 1;
+
+    pub(crate) const PAYLOAD: u16 = 9;
+    pub(crate) const PREFIX: u16 = 10;
+
+    pub(crate) const CONFIG_COMMAND: u16 = 1;
+    pub(crate) const CONFIG_MODE: u16 = 2;
+    pub(crate) const CONFIG_TIMEOUT: u16 = 4;
+    pub(crate) const BIND: u8 = 1;
+    pub(crate) const COPY_PACKET: u8 = 2;
+}
+
+pub(crate) mod limit {
+    pub(crate) const RATE: u16 = 1;
+    pub(crate) const UNIT: u16 = 2;
+    pub(crate) const BURST: u16 = 3;
+    pub(crate) const TYPE: u16 = 4;
+    pub(crate) const FLAGS: u16 = 5;
+
+    pub(crate) const TYPE_PACKETS: u32 = 0;
 }
 
 /// Types of the records that the nft tool keeps in `USERDATA`.

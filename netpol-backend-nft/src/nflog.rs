@@ -1,0 +1,239 @@
+//! Hears of denied packets, where [`Options::log`](crate::Options::log) asks the kernel to report
+//! them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use netpol_core::model::{Direction, Flow, Protocol, Traffic};
+
+use crate::error::Error;
+use crate::name::{Comment, Name};
+use crate::socket::{Heard, Socket};
+use crate::wire::reader::{Message, be16};
+use crate::wire::uapi::{self, ulog};
+
+/// How much of a packet is asked for: the headers of both families with usual extensions.
+const SNAP_LENGTH: u32 = 192;
+/// The kernel collects reports for so many hundredths of a second.
+const TIMEOUT: u32 = 5;
+/// The kernel's limit for prefixes, without the terminating zero, is 127; other tools show 63.
+const MAX_PREFIX: usize = 63;
+
+/// The text at the beginning of a report: which table denied in which direction. Printed as
+/// `netpol: ingress denied `, as other tools show it, and read back by [`parse`](Self::parse).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    /// The name of the table, cut if it is very long.
+    pub table: String,
+    /// What was denied: to send, or to receive.
+    pub direction: Direction,
+}
+
+impl Prefix {
+    const END: &'static str = " denied ";
+
+    pub(crate) fn new(table: &Name, direction: Direction) -> Self {
+        let room = MAX_PREFIX - ": ingress".len() - Self::END.len();
+        Self { table: table.as_str().chars().take(room).collect(), direction }
+    }
+
+    pub(crate) fn text(&self) -> Comment {
+        Comment::new(&self.to_string())
+    }
+
+    /// Reads the prefix of a report, also from a log that another tool has written.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (table, rest) = text.split_once(": ")?;
+        let word = rest.split(' ').next()?;
+        let direction = Direction::ALL.into_iter().find(|it| it.to_string() == word)?;
+        rest.strip_prefix(word)?.starts_with(Self::END.trim_end()).then_some(())?;
+        Some(Self { table: table.to_owned(), direction })
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}{}", self.table, self.direction, Self::END)
+    }
+}
+
+/// A packet that was denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Whose policies denied it: those of the source (egress) or of the destination (ingress).
+    pub direction: Direction,
+    /// What it was; [`Program::explain`](netpol_core::program::Program::explain) tells why it is
+    /// denied.
+    pub flow: Flow,
+}
+
+/// What there was to hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A denied packet.
+    Denied(Denial),
+    /// Reports were lost, since they came faster than they were read.
+    Lost,
+}
+
+/// Listens to the reports of one table, in one NFLOG group of the network namespace that the
+/// calling thread is in when this is opened.
+///
+/// The file descriptor becomes readable when there may be something to hear. Needs `CAP_NET_ADMIN`
+/// in the user namespace that owns the network namespace.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    table: String,
+    heard: VecDeque<Denial>,
+}
+
+impl Listener {
+    /// Listens to a group. There is one listener per group.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no NFLOG, or somebody else listens to the group.
+    pub fn open(group: u16, table: &Name) -> Result<Self, Error> {
+        let mut socket = Socket::open()?;
+        let mode = [&SNAP_LENGTH.to_be_bytes()[..], &[ulog::COPY_PACKET, 0]].concat();
+        let (subsystem, kind) = (uapi::SUBSYS_ULOG, ulog::CONFIG);
+        socket.configure(subsystem, kind, 0, group, |w| {
+            w.raw(ulog::CONFIG_COMMAND, &[ulog::BIND]);
+        })?;
+        socket.configure(subsystem, kind, 0, group, |w| {
+            w.raw(ulog::CONFIG_MODE, &mode);
+            w.be32(ulog::CONFIG_TIMEOUT, TIMEOUT);
+        })?;
+        let table = Prefix::new(table, Direction::Ingress).table;
+        Ok(Self { socket, table, heard: VecDeque::new() })
+    }
+
+    /// Waits for the next report, for ever if there is no `timeout`; `None` after the timeout.
+    ///
+    /// # Errors
+    ///
+    /// If the socket fails.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Report>, Error> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            if let Some(denial) = self.heard.pop_front() {
+                return Ok(Some(Report::Denied(denial)));
+            }
+            let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
+            let (table, reports) = (&self.table, &mut self.heard);
+            let heard = self.socket.listen(left, |message| {
+                reports.extend(denial(message, table));
+            })?;
+            match heard {
+                Heard::Nothing => return Ok(None),
+                Heard::Overflow => return Ok(Some(Report::Lost)),
+                Heard::Something => {}
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn denial(message: Message<'_>, table: &str) -> Option<Denial> {
+    if message.kind != u16::from_be_bytes([uapi::SUBSYS_ULOG, ulog::PACKET]) {
+        return None;
+    }
+    let at = message.attributes();
+    let prefix = Prefix::parse(at.text(ulog::PREFIX)?)?;
+    let flow = parse(at.get(ulog::PAYLOAD)?)?;
+    (prefix.table == table).then_some(Denial { direction: prefix.direction, flow })
+}
+
+/// Reads who sends what to whom from the first bytes of a packet.
+fn parse(packet: &[u8]) -> Option<Flow> {
+    let (source, destination, protocol, rest): (IpAddr, IpAddr, u8, &[u8]) =
+        match packet.first()? >> 4 {
+            4 => {
+                let length = usize::from(packet.first()? & 0xf) * 4;
+                let address = |at| Some(Ipv4Addr::from(*packet.get(at..)?.first_chunk::<4>()?));
+                (address(12)?.into(), address(16)?.into(), *packet.get(9)?, packet.get(length..)?)
+            }
+            6 => {
+                let address = |at| Some(Ipv6Addr::from(*packet.get(at..)?.first_chunk::<16>()?));
+                let (protocol, rest) = transport(*packet.get(6)?, packet.get(40..)?)?;
+                (address(8)?.into(), address(24)?.into(), protocol, rest)
+            }
+            _ => return None,
+        };
+    let traffic = match Protocol::ALL.into_iter().find(|it| it.number() == protocol) {
+        Some(protocol) => Traffic::Port(protocol, be16(rest.get(2..)?)?),
+        None => Traffic::Other(protocol),
+    };
+    Some(Flow::new(source, destination, traffic))
+}
+
+/// Skips the extension headers of IPv6: the protocol, and its header.
+fn transport(mut header: u8, mut rest: &[u8]) -> Option<(u8, &[u8])> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION: u8 = 60;
+    loop {
+        let length = match header {
+            HOP_BY_HOP | ROUTING | DESTINATION => (usize::from(*rest.get(1)?) + 1) * 8,
+            FRAGMENT => 8,
+            AUTHENTICATION => (usize::from(*rest.get(1)?) + 2) * 4,
+            _ => return Some((header, rest)),
+        };
+        header = *rest.first()?;
+        rest = rest.get(length..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_read_back_and_fit() {
+        for direction in Direction::ALL {
+            for table in ["netpol".to_owned(), "x".repeat(200)] {
+                let prefix = Prefix::new(&Name::known(&table), direction);
+                assert!(prefix.to_string().len() <= MAX_PREFIX);
+                assert_eq!(Prefix::parse(&prefix.to_string()), Some(prefix.clone()));
+                // Some tools cut spaces at the end.
+                assert_eq!(Prefix::parse(prefix.to_string().trim_end()), Some(prefix));
+            }
+        }
+        for other in ["", "netpol", "netpol: sideways denied ", "netpol: ingress allowed "] {
+            assert_eq!(Prefix::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn packets_are_read_behind_options_and_extensions() {
+        let mut v4 = vec![0x46, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0];
+        v4.extend([10, 0, 0, 1, 10, 0, 0, 2, 1, 1, 1, 1, 0x30, 0x39, 0, 80]);
+        let [a, b]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        assert_eq!(parse(&v4), Some(Flow::new(a, b, Traffic::tcp(80))));
+
+        let mut v6 = vec![0x60, 0, 0, 0, 0, 0, 0, 64];
+        let [a, b] = ["fd00::1", "fd00::2"].map(|it| it.parse::<Ipv6Addr>().unwrap());
+        v6.extend(a.octets());
+        v6.extend(b.octets());
+        v6.extend([60, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0x30, 0x39, 0, 53]);
+        let flow = Flow::new(a.into(), b.into(), Traffic::udp(53));
+        assert_eq!(parse(&v6), Some(flow));
+
+        for length in 0..v4.len() {
+            let parsed = parse(&v4[..length]);
+            assert_eq!(parsed, None, "{length}");
+        }
+    }
+}
