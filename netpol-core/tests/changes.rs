@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 
+use netpol_core::compile::Compiler;
 use netpol_core::model::{
     Action, Block, DeclaredPort, DomainName, DomainPattern, Endpoint, Flow, Labels, Namespace,
     NamespaceScope, Node, Objects, Options, Peer, Peers, Phase, PodSelector, Policy, PolicyKey,
@@ -80,9 +82,31 @@ fn forbid(name: &str, namespaces: &str, to: Peer) -> Policy {
     }
 }
 
+/// A cluster, and the programs that are kept up with it: of all of it, and of the node `n`.
+struct Live {
+    cluster: Cluster,
+    compilers: [Compiler; 2],
+}
+
+impl Deref for Live {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl DerefMut for Live {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+}
+
 /// The pods `x/a` at 10.0.0.1, `x/b` at 10.0.0.2 and `y/c` at 10.0.1.1.
-fn cluster() -> Cluster {
-    let mut cluster = Cluster::default();
+fn cluster() -> Live {
+    let scopes = [Scope::Cluster, Scope::Node("n".into())];
+    let compilers = scopes.map(|scope| Compiler::new(Options::default(), scope));
+    let mut cluster = Live { cluster: Cluster::default(), compilers };
     cluster.upsert_namespace(Namespace::new("x", labels("team=x")));
     cluster.upsert_namespace(Namespace::new("y", labels("team=y")));
     let node = Node { name: "n".into(), labels: labels("zone=a"), addresses: Vec::new() };
@@ -93,13 +117,19 @@ fn cluster() -> Cluster {
     cluster
 }
 
-/// Whether the cluster as it is now allows it, for which the cluster and its node must agree.
-fn allows(cluster: &Cluster, from: &str, to: &str) -> bool {
+/// Whether the cluster as it is now allows it. The programs that were kept up must agree on it with those that are
+/// compiled from scratch, and the node with the cluster.
+fn allows(live: &mut Live, from: &str, to: &str) -> bool {
     let flow = Flow::new(address(from), address(to), Traffic::tcp(80));
-    let [whole, part] = [Scope::Cluster, Scope::Node("n".into())]
-        .map(|scope| compile(cluster, scope).decide(&flow).is_allowed());
-    assert_eq!(whole, part, "{flow}");
-    whole
+    let changes = live.cluster.take_changes();
+    let verdicts = live.compilers.each_mut().map(|compiler| {
+        let kept = compiler.update(&live.cluster, &changes).decide(&flow);
+        let fresh = compile(&live.cluster, compiler.program().scope().clone()).decide(&flow);
+        assert_eq!(kept, fresh, "{flow}");
+        kept.is_allowed()
+    });
+    assert_eq!(verdicts[0], verdicts[1], "{flow}");
+    verdicts[0]
 }
 
 /// NP-LIFE-5: with a policy, a pod or a namespace goes all that it did.
@@ -108,26 +138,29 @@ fn what_is_removed_has_no_effect() {
     let mut cluster = cluster();
     let policy = isolate("x/p", "app=a", vec![own("x", "app=b"), of_namespaces("team=y")]);
     cluster.upsert_policy(policy.clone());
-    assert!(allows(&cluster, "10.0.0.2", "10.0.0.1") && allows(&cluster, "10.0.1.1", "10.0.0.1"));
-    assert!(!allows(&cluster, "192.0.2.1", "10.0.0.1"));
+    assert!(
+        allows(&mut cluster, "10.0.0.2", "10.0.0.1")
+            && allows(&mut cluster, "10.0.1.1", "10.0.0.1")
+    );
+    assert!(!allows(&mut cluster, "192.0.2.1", "10.0.0.1"));
 
     cluster.remove_endpoint("x", "b", "another");
-    assert!(allows(&cluster, "10.0.0.2", "10.0.0.1"), "that was another pod of the name");
+    assert!(allows(&mut cluster, "10.0.0.2", "10.0.0.1"), "that was another pod of the name");
     cluster.remove_endpoint("x", "b", "");
-    assert!(!allows(&cluster, "10.0.0.2", "10.0.0.1"), "its address is nobody's now");
+    assert!(!allows(&mut cluster, "10.0.0.2", "10.0.0.1"), "its address is nobody's now");
 
     // Of a namespace that is gone only its name is known, until its pods are gone as well.
     cluster.remove_namespace("y");
-    assert!(!allows(&cluster, "10.0.1.1", "10.0.0.1"));
+    assert!(!allows(&mut cluster, "10.0.1.1", "10.0.0.1"));
     cluster.upsert_policy(isolate(
         "x/p",
         "app=a",
         vec![of_namespaces("kubernetes.io/metadata.name=y")],
     ));
-    assert!(allows(&cluster, "10.0.1.1", "10.0.0.1"));
+    assert!(allows(&mut cluster, "10.0.1.1", "10.0.0.1"));
 
     cluster.remove_policy(&policy.key);
-    assert!(allows(&cluster, "192.0.2.1", "10.0.0.1"));
+    assert!(allows(&mut cluster, "192.0.2.1", "10.0.0.1"));
     let left: Vec<_> = cluster.policies().collect();
     assert!(left.is_empty(), "{left:?}");
 
@@ -145,7 +178,7 @@ fn what_is_removed_has_no_effect() {
 fn a_removed_node_has_no_way_in() {
     let mut cluster = cluster();
     cluster.upsert_policy(isolate("x/p", "", vec![]));
-    assert!(allows(&cluster, "192.168.0.1", "10.0.0.1"));
+    assert!(allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
     cluster.remove_node("n");
     let flow = Flow::new(address("192.168.0.1"), address("10.0.0.1"), Traffic::tcp(80));
     assert!(!compile(&cluster, Scope::Cluster).decide(&flow).is_allowed());
@@ -163,7 +196,7 @@ fn a_reused_address_belongs_to_the_new_pod() {
     };
     let finished = || Endpoint { phase: Phase::Finished, ..old() };
     let new = || Endpoint { uid: "2".into(), ..pod("y/new", "app=new", "10.0.0.9") };
-    type Event = fn(&mut Cluster, &dyn Fn() -> Endpoint, &dyn Fn() -> Endpoint);
+    type Event = fn(&mut Live, &dyn Fn() -> Endpoint, &dyn Fn() -> Endpoint);
     let finish: Event = |cluster, finished, _| cluster.upsert_endpoint(finished());
     let remove: Event = |cluster, _, _| cluster.remove_endpoint("x", "old", "1");
     let add: Event = |cluster, _, new| cluster.upsert_endpoint(new());
@@ -186,18 +219,21 @@ fn a_reused_address_belongs_to_the_new_pod() {
         }
         cluster.upsert_policy(to_web);
         cluster.upsert_endpoint(old());
-        assert!(allows(&cluster, "10.0.0.9", "10.0.0.1"), "{at}");
-        assert!(!allows(&cluster, "10.0.0.1", "10.0.0.9"), "{at}");
-        assert!(!allows(&cluster, "10.0.1.1", "10.0.0.9"), "{at}: it declares the port");
+        assert!(allows(&mut cluster, "10.0.0.9", "10.0.0.1"), "{at}");
+        assert!(!allows(&mut cluster, "10.0.0.1", "10.0.0.9"), "{at}");
+        assert!(!allows(&mut cluster, "10.0.1.1", "10.0.0.9"), "{at}: it declares the port");
 
         order.iter().for_each(|event| event(&mut cluster, &finished, &new));
-        assert!(!allows(&cluster, "10.0.0.9", "10.0.0.1"), "{at}: not the old pod as a peer");
-        assert!(allows(&cluster, "10.0.0.1", "10.0.0.9"), "{at}: not the old pod as a subject");
-        assert!(allows(&cluster, "10.0.1.1", "10.0.0.9"), "{at}: not what the old pod declares");
+        assert!(!allows(&mut cluster, "10.0.0.9", "10.0.0.1"), "{at}: not the old pod as a peer");
+        assert!(allows(&mut cluster, "10.0.0.1", "10.0.0.9"), "{at}: not the old pod as a subject");
+        assert!(
+            allows(&mut cluster, "10.0.1.1", "10.0.0.9"),
+            "{at}: not what the old pod declares"
+        );
         cluster.upsert_policy(isolate("x/p", "app=a", vec![of_namespaces("team=y")]));
-        assert!(allows(&cluster, "10.0.0.9", "10.0.0.1"), "{at}: the new pod as a peer");
+        assert!(allows(&mut cluster, "10.0.0.9", "10.0.0.1"), "{at}: the new pod as a peer");
         cluster.upsert_policy(isolate("y/p", "app=new", vec![]));
-        assert!(!allows(&cluster, "10.0.0.1", "10.0.0.9"), "{at}: the new pod as a subject");
+        assert!(!allows(&mut cluster, "10.0.0.1", "10.0.0.9"), "{at}: the new pod as a subject");
     }
 }
 
@@ -206,21 +242,24 @@ fn a_reused_address_belongs_to_the_new_pod() {
 fn labels_may_change() {
     let mut cluster = cluster();
     cluster.upsert_policy(isolate("x/p", "app=a", vec![own("x", "app=b"), of_namespaces("open=")]));
-    assert!(allows(&cluster, "10.0.0.2", "10.0.0.1") && !allows(&cluster, "10.0.1.1", "10.0.0.1"));
+    assert!(
+        allows(&mut cluster, "10.0.0.2", "10.0.0.1")
+            && !allows(&mut cluster, "10.0.1.1", "10.0.0.1")
+    );
     cluster.upsert_endpoint(pod("x/b", "app=other", "10.0.0.2"));
-    assert!(!allows(&cluster, "10.0.0.2", "10.0.0.1"), "a peer of another label");
+    assert!(!allows(&mut cluster, "10.0.0.2", "10.0.0.1"), "a peer of another label");
     cluster.upsert_namespace(Namespace::new("y", labels("open=")));
-    assert!(allows(&cluster, "10.0.1.1", "10.0.0.1"), "a namespace of another label");
+    assert!(allows(&mut cluster, "10.0.1.1", "10.0.0.1"), "a namespace of another label");
     cluster.upsert_endpoint(pod("x/a", "app=other", "10.0.0.1"));
-    assert!(allows(&cluster, "192.0.2.1", "10.0.0.1"), "a subject of another label");
+    assert!(allows(&mut cluster, "192.0.2.1", "10.0.0.1"), "a subject of another label");
 
     cluster.upsert_policy(forbid("f", "team=y", Peer::Nodes(selector("zone=b"))));
-    assert!(allows(&cluster, "10.0.1.1", "192.168.0.1"));
+    assert!(allows(&mut cluster, "10.0.1.1", "192.168.0.1"));
     cluster.upsert_namespace(Namespace::new("y", labels("team=y")));
-    assert!(allows(&cluster, "10.0.1.1", "192.168.0.1"), "a subject, but the node is no peer");
+    assert!(allows(&mut cluster, "10.0.1.1", "192.168.0.1"), "a subject, but the node is no peer");
     let zone = Node { name: "n".into(), labels: labels("zone=b"), addresses: Vec::new() };
     cluster.upsert_node(Node { addresses: vec![address("192.168.0.1")], ..zone });
-    assert!(!allows(&cluster, "10.0.1.1", "192.168.0.1"), "a node of another label");
+    assert!(!allows(&mut cluster, "10.0.1.1", "192.168.0.1"), "a node of another label");
 }
 
 /// NP-TYPE-1, NP-CONN-3: a policy that no longer has a direction isolates nobody there, for every connection that is
@@ -232,12 +271,14 @@ fn a_direction_may_be_dropped() {
     policy.egress = Some(Vec::new());
     cluster.upsert_policy(policy.clone());
     assert!(
-        !allows(&cluster, "10.0.0.1", "192.0.2.1") && !allows(&cluster, "192.0.2.1", "10.0.0.1")
+        !allows(&mut cluster, "10.0.0.1", "192.0.2.1")
+            && !allows(&mut cluster, "192.0.2.1", "10.0.0.1")
     );
     policy.egress = None;
     cluster.upsert_policy(policy);
     assert!(
-        allows(&cluster, "10.0.0.1", "192.0.2.1") && !allows(&cluster, "192.0.2.1", "10.0.0.1")
+        allows(&mut cluster, "10.0.0.1", "192.0.2.1")
+            && !allows(&mut cluster, "192.0.2.1", "10.0.0.1")
     );
 }
 
@@ -245,7 +286,7 @@ fn a_direction_may_be_dropped() {
 /// and before that, it can be asked about by name.
 #[test]
 fn a_pod_starts_isolated() {
-    type Event = fn(&mut Cluster);
+    type Event = fn(&mut Live);
     let events: [Event; 4] = [
         |cluster| cluster.upsert_namespace(Namespace::new("z", labels("team=z"))),
         |cluster| cluster.upsert_policy(isolate("z/p", "app=new", vec![own("z", "app=friend")])),
@@ -261,12 +302,12 @@ fn a_pod_starts_isolated() {
         let asked = Flow { source, destination: by_name, traffic: Traffic::tcp(80) };
         assert!(!compile(&cluster, Scope::Cluster).decide(&asked).is_allowed(), "{order:?}");
         cluster.upsert_endpoint(pod("z/new", "app=new", "10.0.2.1"));
-        assert!(!allows(&cluster, "10.0.0.1", "10.0.2.1"), "{order:?}");
-        assert!(!allows(&cluster, "10.0.2.1", "10.0.0.1"), "{order:?}");
+        assert!(!allows(&mut cluster, "10.0.0.1", "10.0.2.1"), "{order:?}");
+        assert!(!allows(&mut cluster, "10.0.2.1", "10.0.0.1"), "{order:?}");
         // Access that needs another object comes with that object.
-        assert!(!allows(&cluster, "10.0.2.2", "10.0.2.1"), "{order:?}");
+        assert!(!allows(&mut cluster, "10.0.2.2", "10.0.2.1"), "{order:?}");
         cluster.upsert_endpoint(pod("z/friend", "app=friend", "10.0.2.2"));
-        assert!(allows(&cluster, "10.0.2.2", "10.0.2.1"), "{order:?}");
+        assert!(allows(&mut cluster, "10.0.2.2", "10.0.2.1"), "{order:?}");
     }
 }
 
@@ -293,7 +334,8 @@ fn observations_of_domain_names_expire() {
     let pattern = DomainPattern::new("*.example.org");
     cluster.upsert_policy(forbid("f", "team=x", Peer::Domain(pattern)));
     let seen = |last| DomainName::new("www.example.org", address(&format!("192.0.2.{last}")));
-    let allowed = |cluster: &Cluster, last| allows(cluster, "10.0.0.1", &format!("192.0.2.{last}"));
+    let allowed =
+        |cluster: &mut Live, last| allows(cluster, "10.0.0.1", &format!("192.0.2.{last}"));
     cluster.observe_domain(&seen(1), Some(100));
     cluster.observe_domain(&seen(1), Some(50)); // The longest counts.
     cluster.observe_domain(&seen(2), Some(50));
@@ -310,7 +352,7 @@ fn observations_of_domain_names_expire() {
     ];
     for (now, verdicts) in expected {
         cluster.expire_domains(now);
-        assert_eq!([1, 2, 3, 4].map(|last| allowed(&cluster, last)), verdicts, "at {now}");
+        assert_eq!([1, 2, 3, 4].map(|last| allowed(&mut cluster, last)), verdicts, "at {now}");
     }
 }
 
