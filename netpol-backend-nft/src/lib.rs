@@ -15,6 +15,8 @@
 //! - [`Nft`] makes the kernel agree, by one transaction per step of the plan for both address
 //!   families. The steady state lists nothing: the kernel's generation tells whether anybody else
 //!   has committed anything.
+//! - [`verify`] proves that a ruleset says what a program says, and [`Nft::verify`] that what is in
+//!   the kernel now does.
 //! - [`Monitor`] hears when somebody else changes our tables, and who; the next
 //!   [`sync`](Nft::sync) repairs what was changed.
 //! - [`conntrack`] cuts the connections that a new program forbids, and [`nflog`] hears of packets
@@ -51,6 +53,7 @@ pub mod plan;
 mod render;
 pub mod ruleset;
 mod socket;
+mod verify;
 mod wire;
 
 pub use error::{Error, Object, Refusal};
@@ -58,3 +61,4 @@ pub use monitor::{Interference, Monitor, Process};
 pub use name::{Comment, Name, NameError};
 pub use nft::{Change, Nft, Report, Status, TableStatus};
 pub use render::{Log, Options, render};
+pub use verify::{Mismatch, verify};

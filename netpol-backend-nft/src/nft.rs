@@ -13,6 +13,7 @@ use crate::plan::Plan;
 use crate::render::{Options, denied_chain, render};
 use crate::ruleset::{self, Count, Ruleset, TableReader};
 use crate::socket::Socket;
+use crate::verify::{Mismatch, verify};
 use crate::wire::batch::Batch;
 use crate::wire::uapi::{self, msg};
 
@@ -175,6 +176,17 @@ impl Nft {
     pub fn read(&mut self) -> Result<Option<Ruleset>, Error> {
         let name = self.options.table.clone();
         Ok(self.read_tables(&name)?.0)
+    }
+
+    /// Reads what is in force and compares it with the program: see [`verify`]. No mismatch is the
+    /// proof that the kernel was told what the program says.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn verify(&mut self, program: &Program) -> Result<Vec<Mismatch>, Error> {
+        let nothing = Ruleset { name: self.options.table.clone(), tables: BTreeMap::new() };
+        Ok(verify(&self.read()?.unwrap_or(nothing), program))
     }
 
     /// Listens to the changes that others make to our tables from now on.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    AddressVerdict, Chain, Comment, Elements, Family, Hook, Name, Rule, Ruleset, Set, Side,
+    AddressVerdict, Base, Chain, Comment, Elements, Family, Hook, Name, Rule, Ruleset, Set, Side,
     Statement, Table, Verdict,
 };
 
@@ -141,12 +141,8 @@ fn write_chain(f: &mut fmt::Formatter<'_>, family: Family, chain: &Chain) -> fmt
         writeln!(f, "\t\tcomment \"{comment}\"")?;
     }
     if let Some(base) = chain.base {
-        let hook = match base.hook {
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-            Hook::Output => "output",
-        };
-        writeln!(f, "\t\ttype filter hook {hook} priority {}; policy accept;", base.priority)?;
+        let Base { hook, priority } = base;
+        writeln!(f, "\t\ttype filter hook {hook} priority {priority}; policy accept;")?;
     }
     for rule in &chain.rules {
         f.write_str("\t\t")?;
@@ -222,6 +218,16 @@ fn protocol_name(number: u8) -> String {
         58 => "icmpv6".to_owned(),
         132 => "sctp".to_owned(),
         other => other.to_string(),
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+        })
     }
 }
 

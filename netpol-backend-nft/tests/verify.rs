@@ -1,0 +1,111 @@
+//! The proof holds for what is right, and finds what is wrong.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use netpol_backend_nft::ruleset::{Elements, Family, Hook};
+use netpol_backend_nft::{Mismatch, Options, render, verify};
+use netpol_core::cluster::Cluster;
+use netpol_core::compile::compile;
+use netpol_core::model::{End, name};
+use netpol_core::program::{Program, Scope};
+use netpol_core::testing::{Choices, flows_of_interest, world};
+use support::{in_namespace, nft_load, open, packet};
+
+fn program(seed: u64) -> Program {
+    let (objects, options) = world(&mut Choices::from_seed(seed, 600));
+    compile(&Cluster::from_objects(options, objects), Scope::Node(name("node0")))
+}
+
+#[test]
+fn renderings_are_proven() {
+    for seed in 0..300 {
+        let program = program(seed);
+        let mismatches = verify(&render(&program, &Options::default()), &program);
+        assert_eq!(mismatches, [], "seed {seed}");
+    }
+}
+
+/// Leaves out one element at a time. What changes the verdict about any connection that the objects
+/// can tell apart is found.
+#[test]
+fn a_missing_element_is_found() {
+    let (mut found, mut harmless) = (0, 0);
+    for seed in 0..100 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 600));
+        let flows = flows_of_interest(&objects);
+        let cluster = Cluster::from_objects(options, objects);
+        let program = compile(&cluster, Scope::Node(name("node0")));
+        let ruleset = render(&program, &Options::default());
+        for family in Family::ALL {
+            for set in ruleset.tables[&family].sets.keys() {
+                let mut broken = ruleset.clone();
+                let table = broken.tables.get_mut(&family).expect("there");
+                let gone = match &mut table.sets.get_mut(set).expect("there").elements {
+                    Elements::Addresses(list) => list.pop().is_some(),
+                    Elements::AddressRanges(list) => list.pop().is_some(),
+                    Elements::AddressVerdicts(list) => list.pop().is_some(),
+                    Elements::PortVerdicts(list) => list.pop().is_some(),
+                    Elements::PortRangeVerdicts(list) => list.pop().is_some(),
+                    Elements::AddressPairs(list) => list.pop().is_some(),
+                    Elements::PairVerdicts(list) => list.pop().is_some(),
+                };
+                if !gone {
+                    continue;
+                }
+                let differs = flows.iter().any(|flow| match (&flow.source, &flow.destination) {
+                    (End::Address(a), End::Address(b)) if a.is_ipv4() == b.is_ipv4() => {
+                        let passes = broken.passes(Hook::Forward, &packet(*a, *b, flow.traffic));
+                        passes != Ok(program.decide(flow).is_allowed())
+                    }
+                    _ => false,
+                });
+                let mismatches = verify(&broken, &program);
+                assert!(!differs || !mismatches.is_empty(), "seed {seed}: {set}\n{broken}");
+                *(if mismatches.is_empty() { &mut harmless } else { &mut found }) += 1;
+            }
+        }
+    }
+    assert!(found > 100, "{found} found, {harmless} make no difference");
+}
+
+#[test]
+fn what_is_in_the_kernel_is_proven() {
+    in_namespace("what_is_in_the_kernel_is_proven", || {
+        let program = (0..)
+            .map(program)
+            .find(|program| render(program, &Options::default()).to_string().len() > 5000)
+            .expect("a large one");
+        let mut kernel = open();
+        let missing = kernel.verify(&program).expect("read");
+        assert!(missing.contains(&Mismatch::NoTable(Family::V4)), "{missing:?}");
+        for _ in 0..2 {
+            kernel.sync(&program).expect("written");
+            assert_eq!(kernel.verify(&program).expect("read"), []);
+            if !nft_load("flush chain ip netpol forward; flush chain ip6 netpol forward") {
+                return;
+            }
+            let found = kernel.verify(&program).expect("read");
+            let is_open = |it: &Mismatch| matches!(it, Mismatch::Verdict { allowed: false, .. });
+            assert!(found.iter().any(is_open), "{found:?}");
+        }
+        kernel.sync(&program).expect("repaired");
+        nft_load("insert rule ip netpol input ct state established drop");
+        assert!(!kernel.verify(&program).expect("read").is_empty());
+    });
+}
+
+#[test]
+fn a_disabled_table_is_not_vouched_for() {
+    in_namespace("a_disabled_table_is_not_vouched_for", || {
+        let program = program(1);
+        let mut kernel = open();
+        kernel.sync(&program).expect("written");
+        if !nft_load("add table ip netpol { flags dormant; comment \"x\"; }\n") {
+            return;
+        }
+        assert!(matches!(kernel.verify(&program).expect("read")[..], [Mismatch::Undecided(_), ..]));
+        assert!(kernel.sync(&program).expect("repaired").interfered);
+        assert_eq!(kernel.verify(&program).expect("read"), []);
+    });
+}
