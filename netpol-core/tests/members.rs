@@ -35,12 +35,17 @@ fn class_of(
         Direction::Ingress => (destination, source),
     };
     let endpoint = program.endpoints().find(|it| it.addresses().contains(subject))?;
-    // Traffic to itself has rules of its own, also that of a node whose host-network pods are policed.
     let both = |addresses: &[IpAddr]| addresses.contains(subject) && addresses.contains(peer);
-    let is_own = both(endpoint.addresses())
-        || endpoint.is_host() && objects.nodes.iter().any(|node| both(&node.addresses));
-    let side = program.profile(endpoint.profile()).side(direction)?;
-    (!is_own).then(|| (side.class_of(flow.traffic), *peer))
+    if endpoint.is_host() && objects.nodes.iter().any(|node| both(&node.addresses)) {
+        // The own node, which is among the members, is not exempt from its own policies.
+        return None;
+    }
+    let profile = match both(endpoint.addresses()) {
+        true => endpoint.own_profile()?,
+        false => endpoint.profile(),
+    };
+    let side = program.profile(profile).side(direction)?;
+    Some((side.class_of(flow.traffic), *peer))
 }
 
 #[test]
