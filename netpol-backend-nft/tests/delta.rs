@@ -1,0 +1,234 @@
+//! What a change costs, and the kernel's limits on the way.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use netpol_backend_nft::plan::{Plan, Purpose};
+use netpol_backend_nft::ruleset::{Elements, Family, Ruleset};
+use netpol_backend_nft::{Change, Error, Nft, Options, render};
+use netpol_core::model::{
+    Action, Endpoint, Labels, NamespaceScope, Options as Readings, Peer, Peers, PodSelector,
+    Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol, Requirement, Rule,
+    Selector, Subject, Tier, name,
+};
+use netpol_core::{Cluster, Program, Scope, compile};
+use support::{in_namespace, nft, nft_load, open};
+
+fn endpoint(pod: &str, app: &str, node: &str, number: u16) -> Endpoint {
+    let mut endpoint = Endpoint::new("x", pod);
+    endpoint.labels = Labels::default().with("app", app);
+    endpoint.node = Some(name(node));
+    let [high, low] = number.to_be_bytes();
+    let v6 = [0xfd00, 0, 0, 0, 0, 0, 0, number];
+    endpoint.addresses = [IpAddr::from([10, 0, high, low]), IpAddr::from(v6)].into_iter().collect();
+    endpoint
+}
+
+fn app(app: &str) -> PodSelector {
+    let pods = Selector::new([Requirement::is_in("app", [app])]);
+    PodSelector { namespaces: NamespaceScope::Named(name("x")), pods }
+}
+
+/// One isolated pod, and so many elsewhere that may reach it.
+fn cluster(peers: u16) -> Cluster {
+    let mut cluster = Cluster::new(Readings::default());
+    cluster.upsert_endpoint(endpoint("db", "db", "here", 1));
+    (0..peers).for_each(|number| join(&mut cluster, number));
+    let port = PortMatch::Range(Protocol::Tcp, PortRange::single(5432));
+    let rule = Rule {
+        name: None,
+        action: Action::Accept,
+        peers: Peers::AnyOf(vec![Peer::Pods(app("api"))]),
+        ports: Ports::AnyOf(vec![port]),
+    };
+    let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("x"), name: name("db") };
+    cluster.upsert_policy(Policy {
+        key,
+        tier: Tier::NetworkPolicy,
+        priority: 0,
+        subject: Subject::Pods(app("db")),
+        ingress: Some(vec![rule]),
+        egress: None,
+    });
+    cluster
+}
+
+fn join(cluster: &mut Cluster, number: u16) {
+    let pod = format!("api-{number}");
+    cluster.upsert_endpoint(endpoint(&pod, "api", "elsewhere", 256 + number));
+}
+
+fn program(cluster: &Cluster) -> Program {
+    compile(cluster, Scope::Node(name("here")))
+}
+
+fn rendered(cluster: &Cluster) -> Ruleset {
+    render(&program(cluster), &Options::default())
+}
+
+fn assert_in_force(kernel: &mut Nft, cluster: &Cluster) {
+    let read = kernel.read().expect("read").expect("present");
+    assert_eq!(read.normalised(), rendered(cluster).normalised());
+    assert_eq!(kernel.verify(&program(cluster)).expect("read"), []);
+}
+
+/// The purposes of the steps of a change.
+fn purposes(old: &Cluster, new: &Cluster) -> Vec<Purpose> {
+    let plan = Plan::new(Some(&rendered(old)), rendered(new));
+    plan.steps().iter().map(|step| step.purpose()).collect()
+}
+
+#[test]
+fn common_events_change_elements_alone() {
+    let old = cluster(20);
+    let mut joined = cluster(20);
+    join(&mut joined, 20);
+    assert_eq!(purposes(&old, &joined), [Purpose::Open]);
+    assert_eq!(purposes(&joined, &old), [Purpose::Close]);
+
+    // A pod of our own node: isolated at once, and known to nobody before.
+    let mut created = cluster(20);
+    created.upsert_endpoint(endpoint("db-2", "db", "here", 2));
+    assert_eq!(purposes(&old, &created), [Purpose::Prepare, Purpose::Close]);
+    assert_eq!(purposes(&created, &old), [Purpose::Open, Purpose::Clean]);
+
+    // One peer for another.
+    let mut moved = cluster(19);
+    join(&mut moved, 20);
+    assert_eq!(purposes(&old, &moved), [Purpose::Close, Purpose::Open]);
+    assert_eq!(purposes(&old, &old), []);
+}
+
+/// A change does not grow with what does not change.
+#[test]
+fn a_change_is_as_small_as_it_is() {
+    in_namespace("a_change_is_as_small_as_it_is", || {
+        for peers in [20, 5000] {
+            let mut kernel = open();
+            kernel.remove().expect("removed");
+            let mut cluster = cluster(peers);
+            kernel.sync(&program(&cluster)).expect("written");
+            join(&mut cluster, peers);
+            let report = kernel.sync(&program(&cluster)).expect("written");
+            assert_eq!((report.change, report.steps), (Change::Updated, 1));
+            assert!(report.bytes < 400, "{peers}: {report:?}");
+            assert_in_force(&mut kernel, &cluster);
+        }
+    });
+}
+
+/// ENFILE: a hash set takes no more than it was declared for, so a larger one takes its place.
+#[test]
+fn full_sets_are_replaced_by_larger_ones() {
+    in_namespace("full_sets_are_replaced_by_larger_ones", || {
+        let mut kernel = open();
+        let mut cluster = cluster(1);
+        let mut replaced = 0;
+        for peers in 1..400 {
+            join(&mut cluster, peers);
+            let report = kernel.sync(&program(&cluster)).expect("written");
+            replaced += usize::from(report.steps > 1);
+        }
+        // The first time all is new; then at 48, 96 and so on.
+        assert_eq!(replaced, 1 + 4);
+        assert_in_force(&mut kernel, &cluster);
+        let read = kernel.read().expect("read").expect("present");
+        for table in read.tables.values() {
+            let room = |set: &netpol_backend_nft::ruleset::Set| match set.elements {
+                Elements::Addresses(_) => set.size,
+                _ => None,
+            };
+            let largest = table.sets.values().filter_map(room).max();
+            assert!(largest.is_some_and(|size| (400..2000).contains(&size)), "{largest:?}");
+        }
+    });
+}
+
+/// EEXIST: an element that is there cannot be added with another verdict or comment.
+#[test]
+fn addresses_that_change_hands() {
+    in_namespace("addresses_that_change_hands", || {
+        let mut kernel = open();
+        let mut cluster = cluster(3);
+        kernel.sync(&program(&cluster)).expect("written");
+        for pod in ["db-2", "db-3", "db"] {
+            for old in ["db", "db-2", "db-3"] {
+                cluster.remove_endpoint("x", old, "");
+            }
+            cluster.upsert_endpoint(endpoint(pod, "db", "here", 1));
+            let report = kernel.sync(&program(&cluster)).expect("written");
+            assert_eq!(report.steps, 1, "{pod}");
+            assert_in_force(&mut kernel, &cluster);
+        }
+    });
+}
+
+/// Denials that have been counted stay counted.
+#[test]
+fn counters_survive_changes() {
+    in_namespace("counters_survive_changes", || {
+        let mut kernel = open();
+        let mut cluster = cluster(3);
+        kernel.sync(&program(&cluster)).expect("written");
+        if nft(&["list", "tables"]).is_none() {
+            return;
+        }
+        // As if 7 packets had been denied: the same rule, with another count.
+        nft_load(
+            "flush chain ip netpol denied-in\n\
+             add rule ip netpol denied-in ip saddr . ip daddr @self accept\n\
+             add rule ip netpol denied-in counter packets 7 bytes 420 drop\n",
+        );
+        for peers in 3..200 {
+            join(&mut cluster, peers);
+            kernel.sync(&program(&cluster)).expect("written");
+        }
+        let denied = kernel.status().expect("read").tables[&Family::V4].denied_ingress;
+        assert_eq!((denied.packets, denied.bytes), (7, 420));
+    });
+}
+
+/// Dumps of set elements do not say that they were interrupted; what is read is a state that was
+/// there, all the same.
+#[test]
+fn reading_while_others_write() {
+    in_namespace("reading_while_others_write", || {
+        let mut clusters = [cluster(3000), cluster(3000)];
+        for number in 3000..3010 {
+            join(&mut clusters[1], number);
+        }
+        let programs = clusters.each_ref().map(program);
+        let states = clusters.each_ref().map(|it| rendered(it).normalised());
+        let mut writer = open();
+        writer.sync(&programs[0]).expect("written");
+        let mut reader = open();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    writer.sync(&programs[round % 2]).expect("written");
+                }
+            });
+            let (mut read, mut contended) = (0, 0);
+            while read + contended < 100 {
+                match reader.read() {
+                    Ok(Some(state)) => {
+                        read += 1;
+                        let known = states.contains(&state.normalised());
+                        over.store(!known || over.load(Ordering::Relaxed), Ordering::Relaxed);
+                        assert!(known, "neither the one nor the other");
+                    }
+                    Err(Error::Contended) => contended += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    });
+}
