@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ahash::{HashMap, HashSet};
+
 use crate::model::{
     DomainName, Endpoint, Labels, Name, Namespace, Node, Objects, Options, Policy, PolicyKey,
 };
@@ -33,9 +35,9 @@ use crate::model::{
 pub struct Cluster {
     pub(crate) options: Options,
     pub(crate) namespaces: BTreeMap<Name, Labels>,
-    pub(crate) endpoints: BTreeMap<EndpointKey, Arc<Endpoint>>,
+    pub(crate) endpoints: HashMap<EndpointKey, Arc<Endpoint>>,
     pub(crate) nodes: BTreeMap<Name, Arc<Node>>,
-    pub(crate) policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    pub(crate) policies: HashMap<PolicyKey, Arc<Policy>>,
     /// What domain names stand for, each with the time at which that expires.
     pub(crate) domains: BTreeMap<(Name, IpAddr), Option<u64>>,
     changes: Changes,
@@ -48,9 +50,9 @@ pub struct Cluster {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub(crate) namespaces: BTreeSet<Name>,
-    pub(crate) endpoints: BTreeSet<EndpointKey>,
+    pub(crate) endpoints: HashSet<EndpointKey>,
     pub(crate) nodes: BTreeSet<Name>,
-    pub(crate) policies: BTreeSet<PolicyKey>,
+    pub(crate) policies: HashSet<PolicyKey>,
     pub(crate) domains: BTreeSet<(Name, IpAddr)>,
 }
 
@@ -184,12 +186,12 @@ impl Cluster {
         });
     }
 
-    /// The policies in the order of their keys.
+    /// The policies, in no particular order.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.values().map(|policy| &**policy)
     }
 
-    /// The endpoints in the order of namespace and name.
+    /// The endpoints, in no particular order.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.values().map(|endpoint| &**endpoint)
     }

@@ -374,7 +374,8 @@ fn a_cluster_gives_back_what_it_was_given() {
         vec![Peer::Block(Block::new("10.0.0.0/8".parse().expect("a block"), []))],
     );
     cluster.upsert_policy(policy.clone());
-    let names: Vec<&str> = cluster.endpoints().map(|it| &*it.name).collect();
+    let mut names: Vec<&str> = cluster.endpoints().map(|it| &*it.name).collect();
+    names.sort_unstable();
     let nodes: Vec<&str> = cluster.nodes().map(|it| &*it.name).collect();
     assert_eq!((names, nodes), (vec!["a", "b"], vec!["one", "two"]));
     assert_eq!(cluster.policies().collect::<Vec<_>>(), [&policy]);

@@ -33,8 +33,11 @@ impl Compiler {
         // A policy that looks up a port name at its peers means something else once the name does.
         let names = take(&mut self.workloads.declared.changed);
         let redefined: BTreeSet<PolicyKey> = self.policies.looking_up(&names);
-        for key in changes.policies.union(&redefined) {
-            self.change_policy(cluster, key, redefined.contains(key));
+        for key in &changes.policies {
+            self.change_policy(cluster, key, false);
+        }
+        for key in &redefined {
+            self.change_policy(cluster, key, true);
         }
     }
 
@@ -56,7 +59,7 @@ impl Compiler {
         if old.map(|it| &it.endpoint) == new.as_ref() {
             return;
         }
-        self.dirty.names.push((key.0.clone(), key.1.clone()));
+        self.dirty.names.insert((key.0.clone(), key.1.clone()));
         let vacated = self.places.displace(key);
         let id = match (&vacated, &new) {
             (Some((id, _)), _) => *id,

@@ -64,8 +64,8 @@ impl Compiler {
 
     fn locate(&mut self, address: IpAddr) {
         let before = self.places.located.get(&address).copied();
-        let known_before = self.program.edit().addresses.known.get(&address).copied();
-        if let Some(EndpointId(id)) = known_before.and_then(|it| it.endpoint) {
+        let known_before = self.program.edit().addresses.known(address);
+        if let Some(EndpointId(id)) = known_before.and_then(Known::endpoint) {
             self.dirty.entries.push(id);
         }
         // Whose an address is changes the entries of all that claim it.
@@ -78,7 +78,11 @@ impl Compiler {
             None => drop(self.places.located.remove(&address)),
         }
         let subject = owner.or_else(|| self.hosts.by_address.get(&address).copied());
-        let known = kept.map(|identity| Known { identity, endpoint: subject.map(EndpointId) });
+        let known = kept.map(|identity| {
+            let known = Known::new(identity);
+            // Which profile the endpoint has is filled in once that is clear.
+            subject.map_or(known, |id| known.of(EndpointId(id), None))
+        });
         self.dirty.entries.extend(subject);
 
         let nodes = match kept {
@@ -95,21 +99,16 @@ impl Compiler {
             }
         }
         if known != known_before {
-            let identity = |known: Option<Known>| known.map(|it| it.identity);
-            if identity(known) != identity(known_before) {
-                if let Some(it) =
-                    known_before.and_then(|it| inner.identities.get_mut(it.identity.0))
-                {
+            let [after, before] = [known, known_before].map(|it| it.map(Known::identity));
+            if after != before {
+                if let Some(it) = before.and_then(|id| inner.identities.get_mut(id.0)) {
                     it.addresses.remove(address);
                 }
-                if let Some(it) = known.and_then(|it| inner.identities.get_mut(it.identity.0)) {
+                if let Some(it) = after.and_then(|id| inner.identities.get_mut(id.0)) {
                     it.addresses.insert(address);
                 }
             }
-            match known {
-                Some(known) => inner.addresses.known.insert(address, known),
-                None => inner.addresses.known.remove(&address),
-            }
+            inner.addresses.set_known(address, known);
         }
         if let Some(before) = before {
             self.identities.release(before.0);
@@ -213,12 +212,22 @@ impl Compiler {
             let entry = match self.places.endpoint(id).cloned() {
                 Some(placed) => {
                     let name = (&placed.endpoint.namespace, &placed.endpoint.name);
-                    self.dirty.names.push((name.0.clone(), name.1.clone()));
+                    self.dirty.names.insert((name.0.clone(), name.1.clone()));
                     self.entry(id, &placed)
                 }
                 None => self.host_entry(id),
             };
-            let endpoints = &mut self.program.edit().endpoints;
+            let inner = self.program.edit();
+            if let Some(entry) = &entry {
+                for address in &entry.addresses {
+                    let known = inner.addresses.known(*address);
+                    let complete = known.map(|it| it.of(EndpointId(id), entry.profile));
+                    if known != complete {
+                        inner.addresses.set_known(*address, complete);
+                    }
+                }
+            }
+            let endpoints = &mut inner.endpoints;
             match entry {
                 Some(entry) => {
                     if endpoints.get(id).is_none_or(|it| **it != entry) {
@@ -228,7 +237,7 @@ impl Compiler {
                 None => endpoints.clear(id),
             }
         }
-        for name in take(&mut self.dirty.names) {
+        for name in std::mem::take(&mut self.dirty.names) {
             let end = self.named_end(&name);
             let names = &mut self.program.edit().names;
             match end {
@@ -258,8 +267,8 @@ impl Compiler {
                 addresses.push(address);
             }
         }
-        let known = &self.program.edit().addresses.known;
-        let is_located = addresses.iter().any(|address| known.get(address).is_some());
+        let known = &self.program.edit().addresses;
+        let is_located = addresses.iter().any(|address| known.known(*address).is_some());
         let needed = placed.in_scope || identity != Addresses::NOTHING || is_located;
         let node_counts = |node: &NodeId| self.own_node.is_none_or(|own| own == *node);
         needed.then(|| EndpointEntry {
@@ -295,8 +304,8 @@ impl Compiler {
         let placed = |id: &u32| self.places.endpoint(*id);
         let is_host = |id: &u32| placed(id).is_some_and(|it| it.endpoint.host_network);
         if let Some(id) = ids.iter().find(|id| !is_host(id)) {
-            let entry = self.program.entry(*id);
-            return entry.then_some(NamedEnd::Ordinary(EndpointId(*id)));
+            let id = EndpointId(*id);
+            return self.program.entry(id).map(|_| NamedEnd::Ordinary(id));
         }
         let host = ids.first().and_then(placed)?;
         let node = host.endpoint.node.as_ref().and_then(|node| self.places.node_named(node))?;

@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -7,31 +7,74 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use smallvec::SmallVec;
 
+use super::address_map::AddressMap;
 use super::members::{predecessor, successor};
-use super::{EndpointId, IdentityId, NodeId, Shards};
+use super::{EndpointId, IdentityId, NodeId, ProfileId};
 
 /// Who an address is.
 ///
 /// Most addresses of packets belong to an endpoint, and a hash look-up finds those several times faster than a trie
 /// does (2-7 ns against 16-30 ns for 100,000 of them). So the two are kept apart: single addresses that mean
-/// something of their own in `known`, and the CIDR blocks of policies in one trie per family, where the longest
+/// something of their own in a hash map per family, and the CIDR blocks of policies in one trie per family, where the longest
 /// prefix that covers an address decides. Every prefix of the trie carries the identity of the addresses for which
 /// it is the longest, so that one look-up answers for all blocks that overlap there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Addresses {
-    pub(crate) known: Shards<IpAddr, Known>,
+    known_v4: AddressMap<u32>,
+    known_v6: AddressMap<u128>,
     pub(crate) nodes: Arc<HashMap<IpAddr, SmallVec<[NodeId; 1]>>>,
     pub(crate) v4: Arc<PrefixMap<Ipv4Net, IdentityId>>,
     pub(crate) v6: Arc<PrefixMap<Ipv6Net, IdentityId>>,
 }
 
-/// An address that means something of its own.
+/// An address that means something of its own, with all that a decision needs to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    pub(crate) identity: IdentityId,
-    /// The endpoint that has the address.
-    pub(crate) endpoint: Option<EndpointId>,
+    identity: u32,
+    endpoint: u32,
+    profile: u32,
 }
+
+impl Known {
+    /// No address at all.
+    pub(super) const VACANT: Self = Self { identity: NONE, endpoint: NONE, profile: NONE };
+
+    /// An address that no endpoint has.
+    pub(crate) fn new(identity: IdentityId) -> Self {
+        Self { identity: identity.0, ..Self::VACANT }
+    }
+
+    /// The same address, had by an endpoint of this profile.
+    pub(crate) fn of(self, endpoint: EndpointId, profile: Option<ProfileId>) -> Self {
+        let profile = profile.map_or(NONE, |profile| profile.0);
+        Self { endpoint: endpoint.0, profile, ..self }
+    }
+
+    #[inline]
+    pub(super) fn is_vacant(self) -> bool {
+        self.identity == NONE
+    }
+
+    #[inline]
+    pub(crate) fn identity(self) -> IdentityId {
+        IdentityId(self.identity)
+    }
+
+    /// The endpoint that has the address.
+    #[inline]
+    pub(crate) fn endpoint(self) -> Option<EndpointId> {
+        (self.endpoint != NONE).then_some(EndpointId(self.endpoint))
+    }
+
+    /// What the endpoint may do, if it is policed.
+    #[inline]
+    pub(crate) fn profile(self) -> Option<ProfileId> {
+        (self.profile != NONE).then_some(ProfileId(self.profile))
+    }
+}
+
+/// No number that anything has.
+const NONE: u32 = u32::MAX;
 
 impl Addresses {
     /// The identity of an address about which nothing is known, in no block either.
@@ -39,10 +82,34 @@ impl Addresses {
 
     #[inline]
     pub(crate) fn lookup(&self, address: IpAddr) -> Known {
-        match self.known.get(&address) {
-            Some(known) => *known,
-            None => Known { identity: self.longest_prefix(address), endpoint: None },
+        match self.known(address) {
+            Some(known) => known,
+            None => Known::new(self.longest_prefix(address)),
         }
+    }
+
+    #[inline]
+    pub(crate) fn known(&self, address: IpAddr) -> Option<Known> {
+        match address {
+            IpAddr::V4(address) => self.known_v4.get(address.to_bits()),
+            IpAddr::V6(address) => self.known_v6.get(address.to_bits()),
+        }
+    }
+
+    pub(crate) fn set_known(&mut self, address: IpAddr, known: Option<Known>) {
+        match (address, known) {
+            (IpAddr::V4(address), Some(known)) => self.known_v4.insert(address.to_bits(), known),
+            (IpAddr::V6(address), Some(known)) => self.known_v6.insert(address.to_bits(), known),
+            (IpAddr::V4(address), None) => self.known_v4.remove(address.to_bits()),
+            (IpAddr::V6(address), None) => self.known_v6.remove(address.to_bits()),
+        }
+    }
+
+    /// The addresses that mean something of their own, in no particular order.
+    pub(crate) fn all_known(&self) -> impl Iterator<Item = (IpAddr, Known)> {
+        let v4 = self.known_v4.iter().map(|(bits, it)| (IpAddr::V4(Ipv4Addr::from_bits(bits)), it));
+        let v6 = self.known_v6.iter().map(|(bits, it)| (IpAddr::V6(Ipv6Addr::from_bits(bits)), it));
+        v4.chain(v6)
     }
 
     pub(crate) fn longest_prefix(&self, address: IpAddr) -> IdentityId {

@@ -1,4 +1,6 @@
-use crate::model::{Direction, End, Flow, SelfTraffic, Traffic};
+use std::net::IpAddr;
+
+use crate::model::{Direction, End, Flow, HostNetworkSubjects, SelfTraffic, Traffic};
 
 use super::{
     Addresses, EndpointEntry, EndpointId, IdentityId, NamedEnd, NodeId, ProfileId, Program,
@@ -24,14 +26,12 @@ pub struct Decision {
 
 /// One end of a connection, looked up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Resolved<'a> {
+pub(super) struct Resolved {
     pub(super) identity: IdentityId,
     pub(super) endpoint: Option<EndpointId>,
-    pub(super) entry: Option<&'a EndpointEntry>,
-    /// The nodes whose address this is, unless an ordinary endpoint has it.
-    pub(super) nodes: &'a [NodeId],
-    /// It was found by its address, not by its name.
-    pub(super) address_known: bool,
+    profile: Option<ProfileId>,
+    /// `None` if it was asked about by name.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// One judged direction of a flow: where the verdict was found.
@@ -57,7 +57,7 @@ impl Program {
     pub(super) fn walk(&self, flow: &Flow) -> [Option<Judged>; 2] {
         let source = self.resolve(&flow.source);
         let destination = self.resolve(&flow.destination);
-        let itself = is_same(&source, &destination);
+        let itself = self.is_same(source, destination);
         let traffic = flow.traffic;
         [
             self.judge(Direction::Egress, source, destination, traffic, itself),
@@ -65,7 +65,8 @@ impl Program {
         ]
     }
 
-    pub(super) fn resolve(&self, end: &End) -> Resolved<'_> {
+    #[inline]
+    pub(super) fn resolve(&self, end: &End) -> Resolved {
         let address = match end {
             End::Address(address) => *address,
             End::Endpoint { namespace, name } => {
@@ -77,70 +78,82 @@ impl Program {
             }
         };
         let known = self.inner.addresses.lookup(address);
-        let entry =
-            known.endpoint.and_then(|id| self.inner.endpoints.get(id.0).map(|entry| &**entry));
-        let nodes = match entry {
-            Some(entry) if !entry.host => &[],
-            _ => self.inner.addresses.nodes_at(address),
-        };
-        let (identity, endpoint) = (known.identity, known.endpoint);
-        Resolved { identity, endpoint, entry, nodes, address_known: true }
+        let (endpoint, profile) = (known.endpoint(), known.profile());
+        Resolved { identity: known.identity(), endpoint, profile, address: Some(address) }
     }
 
-    fn resolve_by_name(&self, id: EndpointId) -> Resolved<'_> {
-        let entry = self.inner.endpoints.get(id.0).map(|entry| &**entry);
+    fn resolve_by_name(&self, id: EndpointId) -> Resolved {
+        let entry = self.entry(id);
         let identity = entry.map_or(Addresses::NOTHING, |entry| entry.identity);
-        Resolved { identity, endpoint: Some(id), entry, nodes: &[], address_known: false }
+        let profile = entry.and_then(|entry| entry.profile);
+        Resolved { identity, endpoint: Some(id), profile, address: None }
     }
 
+    #[inline]
     fn judge(
         &self,
         direction: Direction,
-        subject: Resolved<'_>,
-        peer: Resolved<'_>,
+        subject: Resolved,
+        peer: Resolved,
         traffic: Traffic,
         itself: bool,
     ) -> Option<Judged> {
-        let entry = subject.entry?;
         let profile = match (itself, self.inner.options.self_traffic) {
-            (false, _) => entry.profile?,
+            (false, _) => subject.profile?,
             // NP-SELF-1, C-HAIR-1.
             (true, SelfTraffic::Allowed) => return None,
-            (true, SelfTraffic::Policed) => entry.own?,
+            (true, SelfTraffic::Policed) => self.entry(subject.endpoint?)?.own?,
         };
-        let peer_id = peer.identity;
         let Some(side) = self.profile(profile).side(direction) else {
-            let verdict = Verdict::Allow;
-            return Some(Judged { profile, own_node: false, verdict });
+            return Some(Judged { profile, own_node: false, verdict: Verdict::Allow });
         };
         let class = self.class(side.class_of(traffic));
-        let mut verdict = class.verdict(peer_id);
+        let verdict = class.verdict(peer.identity);
         // NP-NODE-1: looked at last, since hardly any packet needs it.
-        let own_node = verdict == Verdict::Deny
-            && entry.node.is_some_and(|node| peer.nodes.contains(&node))
-            && class.allows_own_node(peer_id);
-        if own_node {
-            verdict = Verdict::Allow;
+        if verdict == Verdict::Deny
+            && class.allows_own_node(peer.identity)
+            && self.is_own_node(subject, peer)
+        {
+            return Some(Judged { profile, own_node: true, verdict: Verdict::Allow });
         }
-        Some(Judged { profile, own_node, verdict })
+        Some(Judged { profile, own_node: false, verdict })
+    }
+
+    fn is_own_node(&self, subject: Resolved, peer: Resolved) -> bool {
+        let entry = subject.endpoint.and_then(|id| self.entry(id));
+        let node = entry.and_then(|entry| entry.node);
+        node.is_some_and(|node| self.nodes_of(peer).contains(&node))
+    }
+
+    /// The nodes whose address an end is, unless an ordinary endpoint has it.
+    fn nodes_of(&self, end: Resolved) -> &[NodeId] {
+        let entry = end.endpoint.and_then(|id| self.entry(id));
+        match (end.address, entry) {
+            (None, _) => &[],
+            (Some(_), Some(entry)) if !entry.host => &[],
+            (Some(address), _) => self.inner.addresses.nodes_at(address),
+        }
+    }
+
+    /// Whether both ends are the same endpoint, or the same node where nodes are policed.
+    #[inline]
+    pub(super) fn is_same(&self, source: Resolved, destination: Resolved) -> bool {
+        if source.endpoint.is_some() && source.endpoint == destination.endpoint {
+            return true;
+        }
+        self.inner.options.host_network_subjects == HostNetworkSubjects::Policed
+            && self.nodes_of(source).iter().any(|node| self.nodes_of(destination).contains(node))
+    }
+
+    pub(crate) fn entry(&self, EndpointId(id): EndpointId) -> Option<&EndpointEntry> {
+        self.inner.endpoints.get(id).map(|entry| &**entry)
     }
 }
 
-/// Whether both ends are the same endpoint, or the same node.
-pub(super) fn is_same(source: &Resolved<'_>, destination: &Resolved<'_>) -> bool {
-    let same_endpoint = source.endpoint.is_some() && source.endpoint == destination.endpoint;
-    same_endpoint || source.nodes.iter().any(|node| destination.nodes.contains(node))
-}
-
-impl Resolved<'_> {
+impl Resolved {
     /// An end about which nothing is known.
-    const UNKNOWN: Self = Self {
-        identity: Addresses::NOTHING,
-        endpoint: None,
-        entry: None,
-        nodes: &[],
-        address_known: false,
-    };
+    const UNKNOWN: Self =
+        Self { identity: Addresses::NOTHING, endpoint: None, profile: None, address: None };
 }
 
 impl Verdict {

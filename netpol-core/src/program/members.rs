@@ -38,10 +38,10 @@ impl Program {
         }
         // A union never denies what lies in one of its blocks; anything else may.
         if !members.ranges.is_empty() && !class.stack.is_union() {
-            for (address, known) in self.inner.addresses.known.iter() {
-                if Family::of(*address) == family && class.verdict(known.identity) == class.default
+            for (address, known) in self.inner.addresses.all_known() {
+                if Family::of(address) == family && class.verdict(known.identity()) == class.default
                 {
-                    members.set(*address, class.default);
+                    members.set(address, class.default);
                 }
             }
         }
@@ -80,10 +80,10 @@ impl Program {
             .filter(move |(address, nodes)| Family::of(**address) == family && of_own(nodes))
             .map(|(address, _)| (*address, addresses.lookup(*address)))
             .filter(|(_, known)| {
-                let entry = known.endpoint.and_then(|id| self.inner.endpoints.get(id.0));
+                let entry = known.endpoint().and_then(|id| self.entry(id));
                 entry.is_none_or(|entry| entry.host)
             })
-            .map(|(address, known)| (address, known.identity))
+            .map(|(address, known)| (address, known.identity()))
     }
 
     fn own_node(&self) -> Option<NodeId> {

@@ -14,6 +14,7 @@
 //! follows after an event shares all that the event does not touch.
 
 mod address;
+mod address_map;
 mod atom;
 mod class;
 mod decide;
@@ -137,11 +138,6 @@ impl Program {
     /// Who has an address as far as blocks tell.
     pub(crate) fn by_block(&self, address: IpAddr) -> IdentityId {
         self.inner.addresses.longest_prefix(address)
-    }
-
-    /// Whether it knows an endpoint of this number.
-    pub(crate) fn entry(&self, id: u32) -> bool {
-        self.inner.endpoints.get(id).is_some()
     }
 
     /// Whose endpoints it polices.

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::model::{DeclaredPort, Direction, Policy, PortRange, Protocol, Traffic};
 
 use super::ClassId;
@@ -26,7 +28,8 @@ pub(crate) type Side = Arc<PortMap>;
 /// For every protocol and port the [`Class`](super::Class) of the other ends that are allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PortMap {
-    pub(crate) ports: [Vec<(PortRange, ClassId)>; 3],
+    /// Few, and so in place: they are looked at for every packet.
+    pub(crate) ports: [SmallVec<[(PortRange, ClassId); 3]>; 3],
     pub(crate) other: ClassId,
 }
 
@@ -72,7 +75,11 @@ impl PortMap {
     pub fn class_of(&self, traffic: Traffic) -> ClassId {
         let Traffic::Port(protocol, port) = traffic else { return self.other };
         let intervals = self.intervals(protocol);
-        let at = intervals.partition_point(|(range, _)| range.last() < port);
+        let at = match intervals.len() {
+            // Counting has no branch to be guessed wrongly.
+            few @ ..=8 => few - intervals.iter().filter(|(range, _)| range.last() >= port).count(),
+            _ => intervals.partition_point(|(range, _)| range.last() < port),
+        };
         intervals.get(at).map_or(ClassId::NONE, |(_, class)| *class)
     }
 }

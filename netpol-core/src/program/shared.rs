@@ -74,9 +74,11 @@ impl<T: Clone> Table<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SortedSet<T> {
     Short(SmallVec<[T; 6]>),
-    Long(Arc<Vec<Arc<Vec<T>>>>),
+    /// Each chunk with its last value.
+    Long(Arc<[(T, Arc<[T]>)]>),
 }
 
+/// Values in a chunk at most.
 const LONGEST: usize = 512;
 
 impl<T> Default for SortedSet<T> {
@@ -95,23 +97,20 @@ impl<T: Copy + Ord> SortedSet<T> {
         match self {
             Self::Short(values) => values.contains(&value),
             Self::Long(chunks) => {
-                let at = chunks.partition_point(|chunk| chunk.last() < Some(&value));
-                chunks.get(at).is_some_and(|chunk| chunk.binary_search(&value).is_ok())
+                let at = chunks.partition_point(|(last, _)| *last < value);
+                chunks.get(at).is_some_and(|(_, chunk)| chunk.binary_search(&value).is_ok())
             }
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Self::Short(values) => values.is_empty(),
-            Self::Long(chunks) => chunks.is_empty(),
-        }
+        matches!(self, Self::Short(values) if values.is_empty())
     }
 
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Short(values) => values.len(),
-            Self::Long(chunks) => chunks.iter().map(|chunk| chunk.len()).sum(),
+            Self::Long(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
         }
     }
 
@@ -119,9 +118,9 @@ impl<T: Copy + Ord> SortedSet<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = T> {
         let (short, long) = match self {
             Self::Short(values) => (values.as_slice(), &[][..]),
-            Self::Long(chunks) => (&[][..], chunks.as_slice()),
+            Self::Long(chunks) => (&[][..], &**chunks),
         };
-        short.iter().chain(long.iter().flat_map(|chunk| chunk.iter())).copied()
+        short.iter().chain(long.iter().flat_map(|(_, chunk)| chunk.iter())).copied()
     }
 
     /// Adds a value; tells whether it was not there.
@@ -129,27 +128,26 @@ impl<T: Copy + Ord> SortedSet<T> {
         match self {
             Self::Short(values) => {
                 let Err(at) = values.binary_search(&value) else { return false };
-                values.insert(at, value);
-                if values.len() > values.inline_size() {
-                    *self = Self::Long(Arc::new(vec![Arc::new(values.to_vec())]));
+                if values.len() < values.inline_size() {
+                    values.insert(at, value);
+                } else {
+                    *self = values.iter().copied().chain([value]).collect();
                 }
                 true
             }
             Self::Long(chunks) => {
                 let last = chunks.len().saturating_sub(1);
-                let at = chunks.partition_point(|chunk| chunk.last() < Some(&value)).min(last);
-                let Some(chunk) = chunks.get(at) else { return false };
+                let at = chunks.partition_point(|(last, _)| *last < value).min(last);
+                let Some((_, chunk)) = chunks.get(at) else { return false };
                 let Err(place) = chunk.binary_search(&value) else { return false };
-                let chunks = Arc::make_mut(chunks);
-                let Some(chunk) = chunks.get_mut(at) else { return false };
-                let chunk = Arc::make_mut(chunk);
-                chunk.insert(place, value);
-                if chunk.len() > LONGEST {
-                    // A set that grows at its end keeps its chunks full.
-                    let half = if place + 1 == chunk.len() { LONGEST } else { LONGEST / 2 };
-                    let rest = chunk.split_off(half);
-                    chunks.insert(at + 1, Arc::new(rest));
-                }
+                let (before, after) = chunk.split_at(place);
+                let values = [before, &[value], after].concat();
+                // A set that grows at its end keeps its chunks full.
+                let most = if after.is_empty() { LONGEST } else { LONGEST / 2 };
+                let full = values.len() > LONGEST;
+                let parts: Vec<&[T]> =
+                    if full { values.chunks(most).collect() } else { vec![&values] };
+                *chunks = replaced(chunks, at, &parts);
                 true
             }
         }
@@ -164,27 +162,34 @@ impl<T: Copy + Ord> SortedSet<T> {
                 true
             }
             Self::Long(chunks) => {
-                let at = chunks.partition_point(|chunk| chunk.last() < Some(&value));
-                let Some(chunk) = chunks.get(at) else { return false };
+                let at = chunks.partition_point(|(last, _)| *last < value);
+                let Some((_, chunk)) = chunks.get(at) else { return false };
                 let Ok(place) = chunk.binary_search(&value) else { return false };
-                let chunks = Arc::make_mut(chunks);
-                let Some(chunk) = chunks.get_mut(at) else { return false };
-                let chunk = Arc::make_mut(chunk);
-                chunk.remove(place);
-                if chunk.is_empty() {
-                    chunks.remove(at);
-                }
-                match chunks.as_slice() {
-                    [] => *self = Self::EMPTY,
-                    [only] if only.len() <= 4 => {
-                        *self = Self::Short(SmallVec::from_slice(only));
-                    }
-                    _ => {}
+                let (before, after) = chunk.split_at(place);
+                let values = [before, after.get(1..).unwrap_or_default()].concat();
+                let parts: &[&[T]] = if values.is_empty() { &[] } else { &[&values] };
+                *chunks = replaced(chunks, at, parts);
+                let short = match &**chunks {
+                    [] => Some(SmallVec::new()),
+                    [(_, only)] if only.len() <= 4 => Some(SmallVec::from_slice(only)),
+                    _ => None,
+                };
+                if let Some(short) = short {
+                    *self = Self::Short(short);
                 }
                 true
             }
         }
     }
+}
+
+type Chunks<T> = Arc<[(T, Arc<[T]>)]>;
+
+/// The chunks with one of them replaced by others.
+fn replaced<T: Copy>(chunks: &Chunks<T>, at: usize, parts: &[&[T]]) -> Chunks<T> {
+    let (before, after) = chunks.split_at(at);
+    let parts = parts.iter().filter_map(|part| Some((*part.last()?, Arc::from(*part))));
+    before.iter().cloned().chain(parts).chain(after.iter().skip(1).cloned()).collect()
 }
 
 impl<T: Copy + Ord> FromIterator<T> for SortedSet<T> {
@@ -195,8 +200,8 @@ impl<T: Copy + Ord> FromIterator<T> for SortedSet<T> {
         if values.len() <= SmallVec::<[T; 6]>::new().inline_size() {
             return Self::Short(SmallVec::from_slice(&values));
         }
-        let chunks = values.chunks(LONGEST).map(|chunk| Arc::new(chunk.to_vec()));
-        Self::Long(Arc::new(chunks.collect()))
+        let chunks = values.chunks(LONGEST);
+        Self::Long(chunks.filter_map(|chunk| Some((*chunk.last()?, Arc::from(chunk)))).collect())
     }
 }
 

@@ -28,11 +28,12 @@ impl Program {
             sections.entry(section).or_default().insert(text);
         };
         line("0 program", format!("{:?} {:?}", inner.scope, inner.options));
-        for (address, known) in inner.addresses.known.iter() {
-            let identity = writer.identity(known.identity);
-            let endpoint = known.endpoint.and_then(|id| inner.endpoints.get(id.0));
+        for (address, known) in inner.addresses.all_known() {
+            let identity = writer.identity(known.identity());
+            let endpoint = known.endpoint().and_then(|id| inner.endpoints.get(id.0));
             let endpoint = endpoint.map(|it| (&it.namespace, &it.name, &it.addresses));
-            line("1 address", format!("{address} {endpoint:?} {identity}"));
+            let profile = known.profile().map(|id| writer.profile(id));
+            line("1 address", format!("{address} {endpoint:?} {identity} {profile:?}"));
         }
         for (address, nodes) in inner.addresses.nodes.iter() {
             let mut names: Vec<_> = nodes.iter().map(|id| inner.nodes.get(id.0)).collect();

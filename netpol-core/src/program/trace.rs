@@ -20,13 +20,14 @@ impl Program {
                 Direction::Egress => (source, destination),
                 Direction::Ingress => (destination, source),
             };
-            let name = subject.entry.map(|it| (it.namespace.clone(), it.name.clone()));
+            let entry = subject.endpoint.and_then(|id| self.entry(id));
+            let name = entry.map(|it| (it.namespace.clone(), it.name.clone()));
             let trace = Trace {
                 program: self,
                 profile: self.profile(judged?.profile),
                 peer: self.inner.identities.get(peer.identity.0)?,
                 // Who is asked about by name has no address to match by.
-                peer_address_known: peer.address_known,
+                peer_address_known: peer.address.is_some(),
                 direction,
                 traffic: flow.traffic,
             };
@@ -37,7 +38,7 @@ impl Program {
         let egress = judgement(egress, Direction::Egress);
         let ingress = judgement(ingress, Direction::Ingress);
         let is_self_traffic = self.inner.options.self_traffic == SelfTraffic::Allowed
-            && super::decide::is_same(&source, &destination);
+            && self.is_same(source, destination);
         Explanation { flow: flow.clone(), is_self_traffic, egress, ingress }
     }
 }
