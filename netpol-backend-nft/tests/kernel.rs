@@ -153,7 +153,7 @@ fn table(family: Family) -> Table {
             ]),
         ),
     ]);
-    Table { comment: Some(Comment::new("a test")), sets, chains, foreign: Vec::new() }
+    Table { comment: Some(Comment::new("a test")), sets, chains, ..Table::default() }
 }
 
 fn ruleset() -> Ruleset {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use netpol_core::model::Family;
 
 use crate::name::{Comment, Name};
-use crate::ruleset::{Chain, Elements, Rule, Ruleset, Set, Table};
+use crate::ruleset::{Chain, Elements, Ownership, Rule, Ruleset, Set, Table};
 
 /// What a step is for: see the [module](super). The order is that of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,14 @@ pub enum Change {
     /// Deletes the table with all that is in it.
     DeleteTable,
     /// Makes the table.
-    CreateTable(Option<Comment>),
+    CreateTable {
+        /// What it is for.
+        comment: Option<Comment>,
+        /// Nobody else may change it.
+        owned: bool,
+    },
+    /// Takes an orphaned table over, so that nobody else may change it.
+    ClaimTable,
     /// Makes a chain with its rules.
     CreateChain(Name, Chain),
     /// Makes a set with its elements.
@@ -90,7 +97,7 @@ impl Change {
     fn rank(&self) -> u8 {
         match self {
             Self::DeleteTable => 0,
-            Self::CreateTable(_) => 1,
+            Self::CreateTable { .. } | Self::ClaimTable => 1,
             Self::CreateChain(..) => 2,
             Self::CreateSet(..) => 3,
             Self::ReplaceRules(..) => 4,
@@ -104,7 +111,13 @@ impl Change {
     fn apply(&self, table: &mut Table) {
         match self {
             Self::DeleteTable => *table = Table::default(),
-            Self::CreateTable(comment) => table.comment.clone_from(comment),
+            Self::CreateTable { comment, owned } => {
+                table.comment.clone_from(comment);
+                if *owned {
+                    table.ownership = Ownership::Owned;
+                }
+            }
+            Self::ClaimTable => table.ownership = Ownership::Owned,
             Self::CreateChain(name, chain) => {
                 table.chains.insert(name.clone(), chain.clone());
             }
