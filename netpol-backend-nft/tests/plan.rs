@@ -97,6 +97,37 @@ fn every_moment_is_the_old_or_the_new_program() {
     assert!(purposes[&Purpose::Switch] > 50, "{purposes:?}");
 }
 
+/// A change that is interrupted after any of its steps, by a crash for one, is completed by the next
+/// plan, which leaves nothing behind and opens no window either.
+#[test]
+fn interrupted_changes_are_completed() {
+    let mut interrupted = 0;
+    for seed in 0..150 {
+        let scope = scope(seed);
+        let mut choices = Choices::from_seed(seed, 3000);
+        let (mut objects, options) = world(&mut choices);
+        let (other, _) = world(&mut choices);
+        let mut state = rendered(&objects, options, &scope);
+        for round in 0..6 {
+            let before = objects.clone();
+            edit(&mut choices, &mut objects, &other);
+            let wanted = rendered(&objects, options, &scope);
+            let plan = Plan::new(Some(&state), wanted.clone());
+            let steps = plan.steps();
+            for step in steps.iter().take(choices.pick(steps.len().max(1))) {
+                step.apply(&mut state);
+                interrupted += 1;
+            }
+            let completed = Plan::new(Some(&state), wanted.clone());
+            let context = format!("seed {seed}, round {round}");
+            check(&state, &completed, &packets(&before, &objects, 100), &context);
+            assert_eq!(completed.target().normalised(), wanted.normalised(), "{context}");
+            // The next change finds this one half done.
+        }
+    }
+    assert!(interrupted > 100, "{interrupted}");
+}
+
 /// From no table to the first, and from a program to an unrelated one.
 #[test]
 fn unrelated_programs() {
