@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use netpol_backend_nft::plan::{Plan, Purpose};
+use netpol_backend_nft::plan::{Plan, Purpose, Step};
 use netpol_backend_nft::ruleset::{Hook, Packet, Ruleset};
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
@@ -41,10 +41,17 @@ fn packets(old: &Objects, new: &Objects, most: usize) -> Vec<Packet> {
 }
 
 fn check(old: &Ruleset, plan: &Plan, packets: &[Packet], context: &str) {
-    let new = plan.target();
+    let pieces = |step: &Step| step.split(1).unwrap_or_else(|| vec![step.clone()]);
+    let in_pieces: Vec<Step> = plan.steps().iter().flat_map(pieces).collect();
+    for steps in [plan.steps(), &in_pieces] {
+        check_steps(old, plan.target(), steps, packets, context);
+    }
+}
+
+fn check_steps(old: &Ruleset, new: &Ruleset, steps: &[Step], packets: &[Packet], context: &str) {
     let verdict = |ruleset: &Ruleset, hook, packet| ruleset.passes(hook, packet).expect("ours");
     let mut states = vec![old.clone()];
-    for step in plan.steps() {
+    for step in steps {
         let mut next = states.last().expect("the first").clone();
         step.apply(&mut next);
         states.push(next);
@@ -53,12 +60,12 @@ fn check(old: &Ruleset, plan: &Plan, packets: &[Packet], context: &str) {
     for packet in packets {
         for hook in Hook::ALL {
             let fitting = [verdict(old, hook, packet), verdict(new, hook, packet)];
-            for (pair, step) in states.windows(2).zip(plan.steps()) {
+            for (pair, step) in states.windows(2).zip(steps) {
                 let outcomes = pair[0].passes_during(&pair[1], hook, packet).expect("ours");
                 assert!(
                     outcomes.iter().all(|outcome| fitting.contains(outcome)),
                     "{context}: {packet:?} in {hook:?} during {:?}: {outcomes:?}, not {fitting:?}\n\
-                     {plan:#?}\n{old}",
+                     {steps:#?}\n{old}",
                     step.purpose(),
                 );
             }
