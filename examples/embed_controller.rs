@@ -3,7 +3,7 @@
 
 use netpol_backend_nft::{Nft, Options};
 use netpol_core::manifest::{Object, read_object};
-use netpol_core::{Cluster, Scope, compile, model::name};
+use netpol_core::{Cluster, Scope, compile::Compiler, model::name};
 use nix::sched::{CloneFlags, unshare};
 
 /// As `kubectl get --watch --output-watch-events` has them.
@@ -21,6 +21,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let (mut cluster, mut kernel) = (Cluster::default(), Nft::open(Options::default())?);
+    let mut compiler = Compiler::new(*cluster.options(), Scope::Node(name("worker")));
     for mut event in serde_json::from_str::<Vec<serde_json::Value>>(EVENTS)? {
         let value = serde_json::from_value(event["object"].take())?;
         match (event["type"].as_str(), read_object(&value, &Default::default())?.object) {
@@ -32,8 +33,8 @@ fn main() -> anyhow::Result<()> {
             (_, Object::Policy(it)) => cluster.upsert_policy(it),
             _ => {} // namespaces and nodes likewise
         }
-        let program = compile(&cluster, Scope::Node(name("worker")));
-        println!("{:?}", kernel.sync(&program)?);
+        let changes = cluster.take_changes();
+        println!("{:?}", kernel.sync(compiler.update(&cluster, &changes))?);
     }
     Ok(())
 }

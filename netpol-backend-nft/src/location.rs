@@ -18,6 +18,9 @@ pub(crate) fn error(location: Location<'_>, errno: i32, reason: Option<&str>) ->
             return Error::Unsupported { what: "nf_tables".to_owned() };
         }
         (None, Errno::ERESTART) => return Error::Contended,
+        (Some(msg::NEWTABLE), Errno::EOPNOTSUPP) => {
+            return Error::Unsupported { what: "owned tables".to_owned() };
+        }
         (Some(msg::NEWCHAIN), Errno::ENOENT) => {
             let what = format!("filter chains in the family {}", keyword(family));
             return Error::Unsupported { what };

@@ -1,6 +1,7 @@
 //! The kernel's nf_tables state, made to agree with a ruleset.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::Program;
@@ -9,7 +10,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::monitor::Monitor;
 use crate::name::Name;
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::render::{Options, denied_chain, render};
 use crate::ruleset::{self, Count, Ruleset, TableReader};
 use crate::socket::Socket;
@@ -157,11 +158,23 @@ impl Nft {
         mut generation: u32,
         report: &mut Report,
     ) -> Result<u32, Error> {
-        for step in plan.steps() {
+        let mut rest: VecDeque<Cow<'_, Step>> = plan.steps().iter().map(Cow::Borrowed).collect();
+        while let Some(step) = rest.pop_front() {
             let mut batch = Batch::new(generation);
             ruleset::write(&plan.target().name, step.changes(), &mut batch);
-            report.bytes += batch.length();
-            generation = self.socket.commit(batch)?;
+            let bytes = batch.length();
+            match self.socket.commit(batch) {
+                Ok(committed) => generation = committed,
+                // Only root may have the buffer that it takes; nothing has been sent.
+                Err(Error::TooLarge { needed, allowed }) => {
+                    let pieces = step.split(step.elements() / (2 * needed / allowed.max(1) + 1));
+                    let pieces = pieces.ok_or(Error::TooLarge { needed, allowed })?;
+                    pieces.into_iter().rev().for_each(|it| rest.push_front(Cow::Owned(it)));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            report.bytes += bytes;
             report.steps += 1;
         }
         Ok(generation)

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use netpol_backend_nft::{Change, Interference, Nft, Options, render};
+use netpol_backend_nft::{Change, Error, Interference, Nft, Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::name as core_name;
@@ -92,5 +92,42 @@ fn instances_live_side_by_side() {
         one.remove().expect("removed");
         assert!(one.read().expect("read").is_none());
         assert!(two.read().expect("read").is_some());
+    });
+}
+
+/// Nobody else can change a table with an owner; the next owner takes it over as it is.
+#[test]
+fn owned_tables_are_left_alone() {
+    in_namespace("owned_tables_are_left_alone", || {
+        let open = || Nft::open(Options { owned: true, ..Options::default() }).expect("nf_tables");
+        let mut owner = open();
+        match owner.sync(&program(1)) {
+            Err(Error::Unsupported { what }) => {
+                eprintln!("SKIPPED owned tables: the kernel does not support {what}");
+                return;
+            }
+            synced => _ = synced.expect("written"),
+        }
+        assert!(matches!(open().sync(&program(2)), Err(Error::NotPermitted)));
+        assert!(matches!(open().remove(), Err(Error::NotPermitted)));
+        // To read is everybody's right.
+        assert_eq!(open().verify(&program(1)).expect("read"), []);
+        owner.sync(&program(2)).expect("written");
+        drop(owner);
+
+        let mut next = open();
+        assert_eq!(next.verify(&program(2)).expect("read"), []);
+        let report = next.sync(&program(2)).expect("taken over");
+        assert_eq!((report.change, report.steps, report.interfered), (Change::Updated, 1, false));
+        assert_eq!(next.sync(&program(2)).expect("compared").change, Change::None);
+        assert!(matches!(open().sync(&program(1)), Err(Error::NotPermitted)));
+        next.remove().expect("removed");
+
+        // Tables of another kind of owner are made anew.
+        let mut shared = Nft::open(Options::default()).expect("nf_tables");
+        shared.sync(&program(1)).expect("written");
+        open().sync(&program(1)).expect("made anew");
+        shared.sync(&program(1)).expect("made anew");
+        assert_eq!(shared.verify(&program(1)).expect("read"), []);
     });
 }

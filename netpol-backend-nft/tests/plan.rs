@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use netpol_backend_nft::plan::{Plan, Purpose};
+use netpol_backend_nft::plan::{Plan, Purpose, Step};
 use netpol_backend_nft::ruleset::{Hook, Packet, Ruleset};
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
@@ -41,10 +41,17 @@ fn packets(old: &Objects, new: &Objects, most: usize) -> Vec<Packet> {
 }
 
 fn check(old: &Ruleset, plan: &Plan, packets: &[Packet], context: &str) {
-    let new = plan.target();
+    let pieces = |step: &Step| step.split(1).unwrap_or_else(|| vec![step.clone()]);
+    let in_pieces: Vec<Step> = plan.steps().iter().flat_map(pieces).collect();
+    for steps in [plan.steps(), &in_pieces] {
+        check_steps(old, plan.target(), steps, packets, context);
+    }
+}
+
+fn check_steps(old: &Ruleset, new: &Ruleset, steps: &[Step], packets: &[Packet], context: &str) {
     let verdict = |ruleset: &Ruleset, hook, packet| ruleset.passes(hook, packet).expect("ours");
     let mut states = vec![old.clone()];
-    for step in plan.steps() {
+    for step in steps {
         let mut next = states.last().expect("the first").clone();
         step.apply(&mut next);
         states.push(next);
@@ -53,12 +60,12 @@ fn check(old: &Ruleset, plan: &Plan, packets: &[Packet], context: &str) {
     for packet in packets {
         for hook in Hook::ALL {
             let fitting = [verdict(old, hook, packet), verdict(new, hook, packet)];
-            for (pair, step) in states.windows(2).zip(plan.steps()) {
+            for (pair, step) in states.windows(2).zip(steps) {
                 let outcomes = pair[0].passes_during(&pair[1], hook, packet).expect("ours");
                 assert!(
                     outcomes.iter().all(|outcome| fitting.contains(outcome)),
                     "{context}: {packet:?} in {hook:?} during {:?}: {outcomes:?}, not {fitting:?}\n\
-                     {plan:#?}\n{old}",
+                     {steps:#?}\n{old}",
                     step.purpose(),
                 );
             }
@@ -95,6 +102,37 @@ fn every_moment_is_the_old_or_the_new_program() {
     }
     assert!(by_elements > 50, "{by_elements} {purposes:?}");
     assert!(purposes[&Purpose::Switch] > 50, "{purposes:?}");
+}
+
+/// A change that is interrupted after any of its steps, by a crash for one, is completed by the next
+/// plan, which leaves nothing behind and opens no window either.
+#[test]
+fn interrupted_changes_are_completed() {
+    let mut interrupted = 0;
+    for seed in 0..150 {
+        let scope = scope(seed);
+        let mut choices = Choices::from_seed(seed, 3000);
+        let (mut objects, options) = world(&mut choices);
+        let (other, _) = world(&mut choices);
+        let mut state = rendered(&objects, options, &scope);
+        for round in 0..6 {
+            let before = objects.clone();
+            edit(&mut choices, &mut objects, &other);
+            let wanted = rendered(&objects, options, &scope);
+            let plan = Plan::new(Some(&state), wanted.clone());
+            let steps = plan.steps();
+            for step in steps.iter().take(choices.pick(steps.len().max(1))) {
+                step.apply(&mut state);
+                interrupted += 1;
+            }
+            let completed = Plan::new(Some(&state), wanted.clone());
+            let context = format!("seed {seed}, round {round}");
+            check(&state, &completed, &packets(&before, &objects, 100), &context);
+            assert_eq!(completed.target().normalised(), wanted.normalised(), "{context}");
+            // The next change finds this one half done.
+        }
+    }
+    assert!(interrupted > 100, "{interrupted}");
 }
 
 /// From no table to the first, and from a program to an unrelated one.

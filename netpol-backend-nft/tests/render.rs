@@ -180,7 +180,7 @@ fn neighbour_discovery_is_never_denied() {
 fn options_name_tables_and_report_denials() {
     let table = Name::new("mine").expect("a name");
     let log = Some(Log { group: 7, per_second: None });
-    let ruleset = render(&shop(), &Options { table: table.clone(), log });
+    let ruleset = render(&shop(), &Options { table: table.clone(), log, ..Options::default() });
     assert_eq!(ruleset.name, table);
     let text = ruleset.to_string();
     assert!(text.starts_with("table ip mine {"));
@@ -189,7 +189,7 @@ fn options_name_tables_and_report_denials() {
         assert_eq!(text.matches(&rule).count(), 2, "{direction}");
     }
     let log = Some(Log { group: 7, per_second: Some(10) });
-    let text = render(&shop(), &Options { table, log }).to_string();
+    let text = render(&shop(), &Options { table, log, ..Options::default() }).to_string();
     for direction in ["egress", "ingress"] {
         let report = format!("log prefix \"mine: {direction} denied \" group 7\n\t\tcounter drop");
         let rules = format!("limit rate 10/second burst 5 packets {report}");

@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use netpol_backend_nft::{Change, Error, Nft, Options, Report, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
@@ -84,6 +87,48 @@ fn deltas_end_where_they_should() {
             }
         }
         assert!(changes > 100 && steps > changes, "{steps} steps for {changes} changes");
+    });
+}
+
+/// Set in the process that is killed.
+const WRITER: &str = "NETPOL_TEST_WRITER";
+
+/// Whatever a writer leaves behind that is killed between or within its transactions, the next one
+/// recognises and completes.
+#[test]
+fn killed_at_any_instant() {
+    if std::env::var_os(WRITER).is_some() {
+        let mut kernel = open();
+        for seed in (0..20).cycle() {
+            kernel.sync(&program(seed)).expect("written");
+        }
+    }
+    in_namespace("killed_at_any_instant", || {
+        let mut unfinished = 0;
+        for round in 0..40 {
+            let mut writer = Command::new(std::env::current_exe().expect("own path"))
+                .args(["--exact", "killed_at_any_instant"])
+                .env(WRITER, "1")
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("a process");
+            while open().read().expect("read").is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_micros(997 * round % 7001));
+            writer.kill().expect("killed");
+            writer.wait().expect("ended");
+            let left = open().read().expect("read").expect("present").normalised();
+            let is_whole = |seed| left == rendered(&program(seed)).normalised();
+            unfinished += usize::from(!(0..20).any(is_whole));
+            let mut kernel = open();
+            let program = program(round);
+            kernel.sync(&program).expect("completed");
+            assert_in_force(&mut kernel, &program, &format!("round {round}"));
+            assert_eq!(kernel.verify(&program).expect("read"), [], "round {round}");
+            kernel.remove().expect("removed");
+        }
+        assert!(unfinished > 0, "no change was ever interrupted");
     });
 }
 

@@ -123,13 +123,28 @@ fn allows(live: &mut Live, from: &str, to: &str) -> bool {
     let flow = Flow::new(address(from), address(to), Traffic::tcp(80));
     let changes = live.cluster.take_changes();
     let verdicts = live.compilers.each_mut().map(|compiler| {
-        let kept = compiler.update(&live.cluster, &changes).decide(&flow);
-        let fresh = compile(&live.cluster, compiler.program().scope().clone()).decide(&flow);
-        assert_eq!(kept, fresh, "{flow}");
-        kept.is_allowed()
+        let kept = compiler.update(&live.cluster, &changes);
+        let fresh = compile(&live.cluster, kept.scope().clone());
+        assert_eq!(kept.decide(&flow), fresh.decide(&flow), "{flow}");
+        assert_eq!(sizes(kept), sizes(&fresh), "something has been left behind");
+        kept.decide(&flow).is_allowed()
     });
     assert_eq!(verdicts[0], verdicts[1], "{flow}");
     verdicts[0]
+}
+
+fn sizes(program: &Program) -> [usize; 3] {
+    [program.profiles().count(), program.classes().count(), program.identity_count()]
+}
+
+/// Nothing has changed, unless it is told.
+#[test]
+fn changes_are_told_once() {
+    let mut cluster = cluster();
+    assert!(!cluster.take_changes().is_empty());
+    assert!(cluster.take_changes().is_empty());
+    cluster.upsert_policy(isolate("x/p", "app=a", vec![]));
+    assert!(!cluster.take_changes().is_empty());
 }
 
 /// NP-LIFE-5: with a policy, a pod or a namespace goes all that it did.
@@ -398,36 +413,41 @@ fn after_any_events_the_program_is_that_of_the_objects_left() {
         let (second, _) = world(&mut choices);
         let mut cluster = Cluster::new(options);
         let mut left = Left::default();
+        let scopes = [Scope::Cluster, Scope::Node("node0".into()), Scope::Node("node1".into())];
+        let mut compilers = scopes.map(|scope| Compiler::new(options, scope));
         for step in 0..choices.of([20, 40, 80]) {
             let objects = if choices.one_in(2) { &first } else { &second };
             let happens = if choices.one_in(3) { Happens::Remove } else { Happens::Upsert };
             left.change(&mut cluster, objects, happens, &mut choices);
             if step % 10 == 0 {
-                same(&cluster, &left.objects(), &options, &mut choices, seed);
+                same(&mut cluster, &mut compilers, &left.objects(), &mut choices, seed);
             }
         }
-        same(&cluster, &left.objects(), &options, &mut choices, seed);
+        same(&mut cluster, &mut compilers, &left.objects(), &mut choices, seed);
     }
 }
 
 fn same(
-    cluster: &Cluster,
+    cluster: &mut Cluster,
+    compilers: &mut [Compiler],
     left: &Objects,
-    options: &Options,
     choices: &mut Choices<'_>,
     seed: u64,
 ) {
-    let fresh = Cluster::from_objects(*options, left.clone());
-    let scopes = ["node0", "node1"].map(|name| Scope::Node(name.into()));
-    let programs: Vec<Program> = scopes.map(|scope| compile(cluster, scope)).into();
-    assert_eq!(programs[0], compile(&fresh, Scope::Node("node0".into())), "seed {seed}");
-    assert_eq!(programs[1], compile(&fresh, Scope::Node("node1".into())), "seed {seed}");
-    let program = compile(cluster, Scope::Cluster);
-    assert_eq!(program, compile(&fresh, Scope::Cluster), "seed {seed}");
+    let options = *cluster.options();
+    let fresh = Cluster::from_objects(options, left.clone());
+    let changes = cluster.take_changes();
+    for compiler in &mut *compilers {
+        let kept = compiler.update(cluster, &changes);
+        let fresh = compile(&fresh, kept.scope().clone());
+        assert_eq!(*kept, fresh, "seed {seed}");
+        assert_eq!(sizes(kept), sizes(&fresh), "seed {seed}: something has been left behind");
+    }
     for _ in 0..10 {
         let flow = flow(choices, left);
-        let expected = reference::decide(left, options, &flow).is_allowed();
-        assert_eq!(program.decide(&flow).is_allowed(), expected, "seed {seed}: {flow}");
+        let expected = reference::decide(left, &options, &flow).is_allowed();
+        let got = compilers[0].program().decide(&flow).is_allowed();
+        assert_eq!(got, expected, "seed {seed}: {flow}");
     }
 }
 

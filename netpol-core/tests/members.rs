@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use netpol_core::model::{Direction, End, Family, Flow, Name, Objects};
+use netpol_core::model::{Direction, End, Family, Flow, Name, Objects, Protocol};
 use netpol_core::program::{ClassId, Members, Program, Scope, Verdict};
 use netpol_core::testing::{Choices, flows_of_interest, world};
 use netpol_core::{Cluster, compile};
@@ -152,6 +152,29 @@ fn neighbour(address: IpAddr, next: bool) -> Option<IpAddr> {
         IpAddr::V4(_) => Some(IpAddr::V4(u32::try_from(number).ok()?.into())),
         IpAddr::V6(_) => Some(IpAddr::V6(number.into())),
     }
+}
+
+/// What no endpoint of the node refers to costs the node nothing.
+#[test]
+fn nothing_is_there_that_no_endpoint_needs() {
+    use std::collections::BTreeSet;
+    programs(|_, node, program, seed| {
+        let needed = program.endpoints().flat_map(|it| [Some(it.profile()), it.own_profile()]);
+        let needed: BTreeSet<_> = needed.flatten().collect();
+        let there: BTreeSet<_> = program.profiles().map(|(id, _)| id).collect();
+        assert_eq!(there, needed, "profiles of {node}, seed {seed}");
+
+        let sides = program.profiles().flat_map(|(_, profile)| {
+            [Direction::Ingress, Direction::Egress].map(|direction| profile.side(direction))
+        });
+        let classes = sides.flatten().flat_map(|side| {
+            let intervals = Protocol::ALL.into_iter().flat_map(|it| side.intervals(it));
+            intervals.map(|(_, class)| *class).chain([side.other()])
+        });
+        let needed: BTreeSet<_> = classes.collect();
+        let there: BTreeSet<_> = program.classes().map(|(id, _)| id).collect();
+        assert_eq!(there, needed, "classes of {node}, seed {seed}");
+    });
 }
 
 /// What is told of endpoints is what they are.

@@ -1,8 +1,9 @@
 use std::time::Instant;
 
 use netpol_backend_nft::{Change, Error, Nft, Options, Report, render};
+use netpol_core::compile::Compiler;
 use netpol_core::model::{Options as Readings, name};
-use netpol_core::{Cluster, Program, Scope, compile};
+use netpol_core::{Cluster, Program, Scope};
 use nix::sched::{CloneFlags, unshare};
 
 use super::Effort;
@@ -18,7 +19,9 @@ pub(super) fn node(effort: Effort) -> Vec<Figure> {
     let objects = world::mixed(size, 1);
     let changes = world::changes(&objects, effort.rounds(5), &mut Random::new(11));
     let mut cluster = Cluster::from_objects(Readings::default(), objects);
-    let program = node_program(&cluster);
+    let mut compiler = Compiler::new(Readings::default(), Scope::Node(name("node-0")));
+    let everything = cluster.take_changes();
+    let program = compiler.update(&cluster, &everything).clone();
     let mut rendering = || drop(render(&program, &Options::default()));
     let [times] = in_turns(effort.rounds(5), [&mut rendering]);
     let mut figures = vec![Figure::new("nft.render", milliseconds(times.median()), "ms")];
@@ -45,7 +48,8 @@ pub(super) fn node(effort: Effort) -> Vec<Figure> {
         for change in changes {
             for (kind, event) in [change.there, change.back] {
                 event.apply(&mut cluster);
-                let (time, report) = synced(&mut kernel, &node_program(&cluster))?;
+                let changes = cluster.take_changes();
+                let (time, report) = synced(&mut kernel, compiler.update(&cluster, &changes))?;
                 if report.change != Change::None {
                     by_kind.entry(kind).or_default().push(time);
                 }
@@ -67,10 +71,6 @@ pub(super) fn node(effort: Effort) -> Vec<Figure> {
         Err(error) => eprintln!("figures of nft.sync are missing: no network namespace: {error}"),
     }
     figures
-}
-
-fn node_program(cluster: &Cluster) -> Program {
-    compile(cluster, Scope::Node(name("node-0")))
 }
 
 fn synced(kernel: &mut Nft, program: &Program) -> Result<(std::time::Duration, Report), Error> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use netpol_core::model::Family;
 
 use crate::name::{Comment, Name};
-use crate::ruleset::{Chain, Elements, Rule, Ruleset, Set, Table};
+use crate::ruleset::{Chain, Elements, Ownership, Rule, Ruleset, Set, Table};
 
 /// What a step is for: see the [module](super). The order is that of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,14 @@ pub enum Change {
     /// Deletes the table with all that is in it.
     DeleteTable,
     /// Makes the table.
-    CreateTable(Option<Comment>),
+    CreateTable {
+        /// What it is for.
+        comment: Option<Comment>,
+        /// Nobody else may change it.
+        owned: bool,
+    },
+    /// Takes an orphaned table over, so that nobody else may change it.
+    ClaimTable,
     /// Makes a chain with its rules.
     CreateChain(Name, Chain),
     /// Makes a set with its elements.
@@ -74,6 +81,44 @@ impl Step {
         &self.changes
     }
 
+    /// The same in several transactions, for where one of this size is not possible: each changes
+    /// about so many `elements` at most, beside what cannot be put off. `None` if the step has to be
+    /// one transaction.
+    ///
+    /// What nothing leads to may be made piece by piece; and of elements that only deny more, or only
+    /// allow more, a part does so as well.
+    #[must_use]
+    pub fn split(&self, elements: usize) -> Option<Vec<Self>> {
+        if matches!(self.purpose, Purpose::Replace | Purpose::Switch) || elements == 0 {
+            return None;
+        }
+        let mut room = elements;
+        let mut later = Vec::new();
+        let first = self.changes.iter().cloned().filter_map(|(family, change)| {
+            let (change, rest) = change.cut(room);
+            room -= change.as_ref().map_or(0, Change::elements).min(room);
+            later.extend(rest.map(|rest| (family, rest)));
+            Some((family, change?))
+        });
+        let mut steps = vec![Self { purpose: self.purpose, changes: first.collect() }];
+        for (family, change) in later {
+            let mut rest = Some(change);
+            while let Some(change) = rest {
+                // Of a map there is no more than one piece: see `cut`.
+                let (piece, others) = change.cut(elements);
+                let changes = piece.map(|piece| (family, piece)).into_iter().collect();
+                steps.push(Self { purpose: self.purpose, changes });
+                rest = others;
+            }
+        }
+        (steps.len() > 1).then_some(steps)
+    }
+
+    /// How many elements it changes.
+    pub(crate) fn elements(&self) -> usize {
+        self.changes.iter().map(|(_, change)| change.elements()).sum()
+    }
+
     /// What is in force after the step, if `ruleset` was before: the step played in user space.
     pub fn apply(&self, ruleset: &mut Ruleset) {
         for (family, change) in &self.changes {
@@ -87,10 +132,48 @@ impl Step {
 }
 
 impl Change {
+    fn elements(&self) -> usize {
+        match self {
+            Self::CreateSet(_, set) => set.elements.len(),
+            Self::AddElements(_, elements) | Self::DeleteElements(_, elements) => elements.len(),
+            _ => 0,
+        }
+    }
+
+    /// Divides a change after so many elements. Those of maps that are in use are replaced within
+    /// one transaction, so they stay together.
+    fn cut(self, at: usize) -> (Option<Self>, Option<Self>) {
+        let divide = |mut elements: Elements| {
+            let rest = elements.split_off(at);
+            (elements, rest)
+        };
+        let some = |change: fn(Name, Elements) -> Self, name: &Name, elements: Elements| {
+            (!elements.is_empty()).then(|| change(name.clone(), elements))
+        };
+        match self {
+            Self::CreateSet(name, set) => {
+                let (elements, rest) = divide(set.elements);
+                let rest = some(Self::AddElements, &name, rest);
+                (Some(Self::CreateSet(name, Set { elements, ..set })), rest)
+            }
+            Self::AddElements(name, elements) if !elements.is_map() => {
+                let (elements, rest) = divide(elements);
+                let first = some(Self::AddElements, &name, elements);
+                (first, some(Self::AddElements, &name, rest))
+            }
+            Self::DeleteElements(name, elements) if !elements.is_map() => {
+                let (elements, rest) = divide(elements);
+                let first = some(Self::DeleteElements, &name, elements);
+                (first, some(Self::DeleteElements, &name, rest))
+            }
+            other => (Some(other), None),
+        }
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::DeleteTable => 0,
-            Self::CreateTable(_) => 1,
+            Self::CreateTable { .. } | Self::ClaimTable => 1,
             Self::CreateChain(..) => 2,
             Self::CreateSet(..) => 3,
             Self::ReplaceRules(..) => 4,
@@ -104,7 +187,13 @@ impl Change {
     fn apply(&self, table: &mut Table) {
         match self {
             Self::DeleteTable => *table = Table::default(),
-            Self::CreateTable(comment) => table.comment.clone_from(comment),
+            Self::CreateTable { comment, owned } => {
+                table.comment.clone_from(comment);
+                if *owned {
+                    table.ownership = Ownership::Owned;
+                }
+            }
+            Self::ClaimTable => table.ownership = Ownership::Owned,
             Self::CreateChain(name, chain) => {
                 table.chains.insert(name.clone(), chain.clone());
             }
@@ -171,6 +260,22 @@ impl Elements {
             }
             _ => return None,
         })
+    }
+
+    /// Divides the elements after the first so many.
+    fn split_off(&mut self, at: usize) -> Self {
+        fn rest<T>(list: &mut Vec<T>, at: usize) -> Vec<T> {
+            list.split_off(at.min(list.len()))
+        }
+        match self {
+            Self::Addresses(list) => Self::Addresses(rest(list, at)),
+            Self::AddressPairs(list) => Self::AddressPairs(rest(list, at)),
+            Self::AddressRanges(list) => Self::AddressRanges(rest(list, at)),
+            Self::AddressVerdicts(list) => Self::AddressVerdicts(rest(list, at)),
+            Self::PairVerdicts(list) => Self::PairVerdicts(rest(list, at)),
+            Self::PortVerdicts(list) => Self::PortVerdicts(rest(list, at)),
+            Self::PortRangeVerdicts(list) => Self::PortRangeVerdicts(rest(list, at)),
+        }
     }
 
     fn remove(&mut self, elements: &Self) {

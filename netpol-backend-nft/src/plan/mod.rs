@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
 use netpol_core::model::Family;
 
 pub use self::change::{Change, Purpose, Step};
-use crate::ruleset::{Ruleset, Table};
+use crate::ruleset::{Ownership, Ruleset, Table};
 
 /// The way from one ruleset to another, in transactions to be made one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,14 @@ impl Plan {
                 put(Purpose::Replace, Change::DeleteTable);
             }
             if old.is_none() {
-                put(Purpose::Prepare, Change::CreateTable(table.comment.clone()));
+                let owned = table.ownership == Ownership::Owned;
+                put(
+                    Purpose::Prepare,
+                    Change::CreateTable { comment: table.comment.clone(), owned },
+                );
+            }
+            if old.is_some_and(|old| old.ownership != table.ownership) {
+                put(Purpose::Prepare, Change::ClaimTable);
             }
             let old = old.unwrap_or(const { &Table::EMPTY });
             tables.insert(family, between(old, table, put));
@@ -105,13 +112,17 @@ impl Plan {
 }
 
 /// Whether nothing in `found` is in the way: the kernel does not say all about other kinds of
-/// objects, and chains cannot be given another hook or comment.
+/// objects, and neither chains can be given another hook or comment, nor tables an owner unless
+/// they had one.
 fn can_become(found: &Table, wanted: &Table) -> bool {
     let fits = |(name, wanted): (&_, &crate::ruleset::Chain)| match found.chains.get(name) {
         Some(found) => wanted.base == found.base && wanted.comment == found.comment,
         None => true,
     };
-    found.foreign.is_empty() && found.comment == wanted.comment && wanted.chains.iter().all(fits)
+    let claimable = found.ownership == wanted.ownership
+        || (found.ownership, wanted.ownership) == (Ownership::Orphaned, Ownership::Owned);
+    let chains_fit = wanted.chains.iter().all(fits);
+    claimable && found.foreign.is_empty() && found.comment == wanted.comment && chains_fit
 }
 
 /// Plans the changes of one table, and returns it as it is afterwards.

@@ -40,8 +40,8 @@ use self::profile::Profiles;
 use crate::name::{Comment, Name};
 use crate::nflog::Prefix;
 use crate::ruleset::{
-    AddressVerdict, Base, Chain, Elements, Hook, Rule, Ruleset, Set, Side, Statement, Table,
-    Verdict,
+    AddressVerdict, Base, Chain, Elements, Hook, Ownership, Rule, Ruleset, Set, Side, Statement,
+    Table, Verdict,
 };
 
 /// ICMPv6's protocol number.
@@ -57,6 +57,10 @@ pub struct Options {
     pub table: Name,
     /// Reports denied packets, for a [`Listener`](crate::nflog::Listener) or another tool.
     pub log: Option<Log>,
+    /// Keeps everybody else from changing our tables while the [`Nft`](crate::Nft) that wrote them
+    /// is open, root and the nft tool included. They stay when it is closed, for the next to take
+    /// over. Needs Linux 6.9.
+    pub owned: bool,
 }
 
 /// How denied packets are reported.
@@ -72,7 +76,7 @@ pub struct Log {
 impl Default for Options {
     /// Tables called `netpol`, no reports.
     fn default() -> Self {
-        Self { table: Name::known("netpol"), log: None }
+        Self { table: Name::known("netpol"), log: None, owned: false }
     }
 }
 
@@ -112,6 +116,9 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
         SelfTraffic::Policed => own_verdicts(program, family, &mut profiles),
     };
     let mut table = profiles.finish();
+    if options.owned {
+        table.ownership = Ownership::Owned;
+    }
     table.comment = Some(Comment::new("Kubernetes network policies; managed, do not edit"));
     for (direction, mut elements) in dispatch {
         elements.sort_unstable_by_key(|element| element.address);

@@ -10,8 +10,8 @@ use super::encode::{
     hook_number, second_register,
 };
 use super::{
-    AddressVerdict, Base, Chain, Comment, Count, Elements, Family, Hook, Name, Rule, Set, Side,
-    Statement, Table, Verdict,
+    AddressVerdict, Base, Chain, Comment, Count, Elements, Family, Hook, Name, Ownership, Rule,
+    Set, Side, Statement, Table, Verdict,
 };
 use crate::wire::expression::{Expression, RawVerdict};
 use crate::wire::reader::{Attributes, Message, be16};
@@ -43,6 +43,13 @@ impl TableReader {
         let comment = message.attributes().comment(uapi::table::USERDATA, udata::TABLE_COMMENT);
         let mut table = Table { comment: comment.map(Comment::new), ..Table::default() };
         let flags = message.attributes().be32(uapi::table::FLAGS).unwrap_or_default();
+        table.ownership =
+            match (flags & uapi::table::FLAG_OWNER != 0, flags & uapi::table::FLAG_PERSIST != 0) {
+                (false, false) => Ownership::Shared,
+                (true, true) => Ownership::Owned,
+                (false, true) => Ownership::Orphaned,
+                (true, false) => Ownership::Bound,
+            };
         if flags & uapi::table::FLAG_DORMANT != 0 {
             table.foreign.push("the flag `dormant`".to_owned());
         }

@@ -62,7 +62,13 @@ fn write_family<'c>(
             Change::DeleteTable => {
                 batch.push(msg::DELTABLE, 0, number, |w| w.text(table::NAME, table));
             }
-            Change::CreateTable(comment) => create_table(batch, number, table, comment.as_ref()),
+            Change::CreateTable { comment, owned } => {
+                create_table(batch, number, table, comment.as_ref(), *owned);
+            }
+            Change::ClaimTable => batch.push(msg::NEWTABLE, 0, number, |w| {
+                w.text(table::NAME, table);
+                w.be32(table::FLAGS, OWNED);
+            }),
             Change::CreateChain(name, chain) => create_chain(batch, family, table, name, chain),
             Change::CreateSet(name, set) => {
                 create_set(batch, family, table, name, id, set);
@@ -110,9 +116,15 @@ fn write_family<'c>(
     }
 }
 
-fn create_table(batch: &mut Batch, family: u8, name: &str, comment: Option<&Comment>) {
+/// Only the socket that sends this may change the table, until it is closed; the table stays.
+const OWNED: u32 = table::FLAG_OWNER | table::FLAG_PERSIST;
+
+fn create_table(batch: &mut Batch, family: u8, name: &str, comment: Option<&Comment>, owned: bool) {
     batch.push(msg::NEWTABLE, uapi::CREATE | uapi::EXCL, family, |w| {
         w.text(table::NAME, name);
+        if owned {
+            w.be32(table::FLAGS, OWNED);
+        }
         if let Some(comment) = comment {
             w.comment(table::USERDATA, udata::TABLE_COMMENT, comment.as_str());
         }

@@ -34,6 +34,8 @@ pub struct Ruleset {
 pub struct Table {
     /// Who made it.
     pub comment: Option<Comment>,
+    /// Who may change it.
+    pub ownership: Ownership,
     /// Sets and maps; nf_tables calls both sets.
     pub sets: BTreeMap<Name, Set>,
     /// Chains.
@@ -44,8 +46,27 @@ pub struct Table {
 }
 
 impl Table {
-    pub(crate) const EMPTY: Self =
-        Self { comment: None, sets: BTreeMap::new(), chains: BTreeMap::new(), foreign: Vec::new() };
+    pub(crate) const EMPTY: Self = Self {
+        comment: None,
+        ownership: Ownership::Shared,
+        sets: BTreeMap::new(),
+        chains: BTreeMap::new(),
+        foreign: Vec::new(),
+    };
+}
+
+/// Who may change a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ownership {
+    /// Anyone with the capability.
+    #[default]
+    Shared,
+    /// One socket alone, as long as it is open.
+    Owned,
+    /// It was owned, and is free for the next owner.
+    Orphaned,
+    /// One socket alone; the table ends with it.
+    Bound,
 }
 
 /// A set, or a map to verdicts.

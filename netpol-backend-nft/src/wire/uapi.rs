@@ -64,6 +64,8 @@ pub(crate) mod table {
     pub(crate) const USERDATA: u16 = 6;
 
     pub(crate) const FLAG_DORMANT: u32 = 0x1;
+    pub(crate) const FLAG_OWNER: u32 = 0x2;
+    pub(crate) const FLAG_PERSIST: u32 = 0x4;
 }
 
 pub(crate) mod chain {
