@@ -38,8 +38,32 @@
 //! # }
 //! ```
 //!
-//! Needs Linux with nf_tables and conntrack, and `CAP_NET_ADMIN` in the user
-//! namespace that owns the network namespace.
+//! # What it costs
+//!
+//! The first packet of a connection costs one look-up by address, one by port and one by the other
+//! end, whatever the number of policies: 5-6 % more than under rules that accept established
+//! connections and nothing else, the same for 10 policies as for 10,000
+//! (`cargo bench --bench packets`). A packet of a known connection costs one comparison.
+//!
+//! A pod that joins or leaves a selector is one transaction of 112 bytes, which takes the kernel some
+//! 10 microseconds. Around it the ruleset is rendered and compared from scratch: together 41
+//! microseconds for a selector of 1,000 pods, 0.3 ms for 10,000, 9 ms for 100,000
+//! (`cargo bench --bench delta`).
+//!
+//! # What it needs
+//!
+//! Linux with nf_tables and conntrack, and `CAP_NET_ADMIN` in the user namespace that owns the
+//! network namespace; root is not needed. Kernel memory is charged to the caller's control group.
+//!
+//! # Limits
+//!
+//! - Services must be translated before the forward hook, as kube-proxy does it: what is judged is
+//!   the address behind them (M5).
+//! - A denied packet is dropped, never rejected.
+//! - Reports name the direction; which profile and policies they are about follows from the
+//!   addresses, by [`Program::explain`](netpol_core::program::Program::explain).
+//! - Connections that a change forbids go on until [`conntrack`] cuts them; see there for a setting
+//!   of the kernel that matters.
 #![forbid(unsafe_code)]
 
 pub mod conntrack;

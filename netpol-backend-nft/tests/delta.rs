@@ -147,6 +147,31 @@ fn full_sets_are_replaced_by_larger_ones() {
     });
 }
 
+/// ENFILE as well: where all pods of a node are replaced at once, both are in the sets for a moment.
+#[test]
+fn all_pods_replaced_at_once() {
+    in_namespace("all_pods_replaced_at_once", || {
+        let mut kernel = open();
+        for count in [30, 36, 37, 60, 72, 74] {
+            let mut cluster = cluster(3);
+            kernel.remove().expect("removed");
+            kernel.sync(&program(&cluster)).expect("written");
+            for generation in 0..4i32 {
+                for number in 0..count {
+                    let old = format!("db-{}-{number}", generation - 1);
+                    cluster.remove_endpoint("x", &old, "");
+                    let (pod, at) =
+                        (format!("db-{generation}-{number}"), 2 + (generation & 1) as u16);
+                    cluster.upsert_endpoint(endpoint(&pod, "db", "here", at * 100 + number));
+                }
+                let report = kernel.sync(&program(&cluster));
+                report.unwrap_or_else(|error| panic!("{count} pods: {error}"));
+                assert_in_force(&mut kernel, &cluster);
+            }
+        }
+    });
+}
+
 /// EEXIST: an element that is there cannot be added with another verdict or comment.
 #[test]
 fn addresses_that_change_hands() {

@@ -57,6 +57,9 @@ fn check_steps(old: &Ruleset, new: &Ruleset, steps: &[Step], packets: &[Packet],
         states.push(next);
     }
     assert_eq!(states.last().expect("the last").tables, new.tables, "{context}");
+    for set in states.iter().flat_map(|it| it.tables.values()).flat_map(|it| it.sets.values()) {
+        assert!(set.size.is_none_or(|size| set.elements.len() <= size as usize), "{context}");
+    }
     for packet in packets {
         for hook in Hook::ALL {
             let fitting = [verdict(old, hook, packet), verdict(new, hook, packet)];
@@ -77,7 +80,7 @@ fn check_steps(old: &Ruleset, new: &Ruleset, steps: &[Step], packets: &[Packet],
 fn every_moment_is_the_old_or_the_new_program() {
     let mut purposes: BTreeMap<Purpose, usize> = BTreeMap::new();
     let mut by_elements = 0;
-    for seed in 0..500 {
+    for seed in 0..250 {
         let scope = scope(seed);
         let mut choices = Choices::from_seed(seed, 3000);
         let (mut objects, options) = world(&mut choices);
@@ -109,7 +112,7 @@ fn every_moment_is_the_old_or_the_new_program() {
 #[test]
 fn interrupted_changes_are_completed() {
     let mut interrupted = 0;
-    for seed in 0..150 {
+    for seed in 0..100 {
         let scope = scope(seed);
         let mut choices = Choices::from_seed(seed, 3000);
         let (mut objects, options) = world(&mut choices);

@@ -55,6 +55,10 @@ pub(super) fn changes(old: &Table, new: &Table) -> Option<Vec<(Purpose, Change)>
             continue;
         }
         let role = (*roles.get(name)?)?;
+        if role != Role::Allows && !holds(found, found.elements.len() + added.len()) {
+            // What comes is there before what goes is gone.
+            return None;
+        }
         differences.insert(name, Difference { role, removed, added });
     }
     if loses_a_peer(old, new, &differences)? {
@@ -93,7 +97,8 @@ pub(super) fn differing(old: &Table, new: &Table) -> Vec<Name> {
     let differs = |(name, set): &(&Name, &Set)| {
         old.sets.get(*name).is_some_and(|found| {
             let exempts = roles.get(name).is_some_and(|role| *role == Some(Role::Exempts));
-            !has_room(found, set) || (!exempts && found.elements != set.elements)
+            let stays = exempts && holds(found, found.elements.len() + set.elements.len());
+            !has_room(found, set) || (!stays && found.elements != set.elements)
         })
     };
     new.sets.iter().filter(differs).map(|(name, _)| name.clone()).collect()
@@ -124,7 +129,12 @@ fn has_room(found: &Set, new: &Set) -> bool {
         && found.size.is_some() == new.size.is_some()
         && found.elements.is_interval() == new.elements.is_interval()
         && found.elements.is_map() == new.elements.is_map()
-        && found.size.is_none_or(|size| u32::try_from(new.elements.len()).is_ok_and(|n| n <= size))
+        && holds(found, new.elements.len())
+}
+
+/// Whether a set takes so many elements.
+fn holds(set: &Set, count: usize) -> bool {
+    set.size.is_none_or(|size| u32::try_from(count).is_ok_and(|count| count <= size))
 }
 
 /// What the sets are for; `None` for those that cannot be changed while they are used.
