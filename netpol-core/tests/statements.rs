@@ -7,7 +7,6 @@
 #![expect(
     clippy::expect_used,
     clippy::print_stderr,
-    clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
 

@@ -22,6 +22,10 @@ impl Compiler {
                 self.dirty.subjects.push(workload);
             }
         }
+        // Before endpoints, so that a first fill does not look for the subjects of each policy among all of them.
+        for key in &changes.policies {
+            self.change_policy(cluster, key, false);
+        }
         for key in &changes.endpoints {
             self.change_endpoint(cluster, key);
         }
@@ -33,9 +37,6 @@ impl Compiler {
         // A policy that looks up a port name at its peers means something else once the name does.
         let names = take(&mut self.workloads.declared.changed);
         let redefined: BTreeSet<PolicyKey> = self.policies.looking_up(&names);
-        for key in &changes.policies {
-            self.change_policy(cluster, key, false);
-        }
         for key in &redefined {
             self.change_policy(cluster, key, true);
         }
@@ -59,7 +60,9 @@ impl Compiler {
         if old.map(|it| &it.endpoint) == new.as_ref() {
             return;
         }
-        self.dirty.names.insert((key.0.clone(), key.1.clone()));
+        if new.is_none() {
+            self.dirty.names.insert((key.0.clone(), key.1.clone()));
+        }
         let vacated = self.places.displace(key);
         let id = match (&vacated, &new) {
             (Some((id, _)), _) => *id,

@@ -21,7 +21,7 @@ impl Compiler {
         let id = self.identities.acquire(&atoms);
         let identities = &mut self.program.edit().identities;
         if identities.get(id).is_none_or(|it| it.atoms != atoms) {
-            identities.set(id, Identity { atoms, ..Identity::default() });
+            identities.set(id, Arc::new(Identity { atoms, ..Identity::default() }));
         }
         IdentityId(id)
     }
@@ -34,10 +34,10 @@ impl Compiler {
             if now != cut.before {
                 let inner = self.program.edit();
                 inner.addresses.set_block(cut.net, now);
-                if let Some(identity) = cut.before.and_then(|it| inner.identities.get_mut(it.0)) {
+                if let Some(identity) = cut.before.and_then(|it| inner.identity_mut(it)) {
                     identity.blocks.remove(cut.net);
                 }
-                if let Some(identity) = now.and_then(|it| inner.identities.get_mut(it.0)) {
+                if let Some(identity) = now.and_then(|it| inner.identity_mut(it)) {
                     identity.blocks.insert(cut.net);
                 }
             }
@@ -101,10 +101,10 @@ impl Compiler {
         if known != known_before {
             let [after, before] = [known, known_before].map(|it| it.map(Known::identity));
             if after != before {
-                if let Some(it) = before.and_then(|id| inner.identities.get_mut(id.0)) {
+                if let Some(it) = before.and_then(|id| inner.identity_mut(id)) {
                     it.addresses.remove(address);
                 }
-                if let Some(it) = after.and_then(|id| inner.identities.get_mut(id.0)) {
+                if let Some(it) = after.and_then(|id| inner.identity_mut(id)) {
                     it.addresses.insert(address);
                 }
             }

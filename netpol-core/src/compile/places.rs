@@ -129,6 +129,9 @@ impl Places {
     /// The ordinary endpoint that has an address: of several that claim it the first by key (M3).
     pub(super) fn owner(&self, address: IpAddr) -> Option<u32> {
         let claims = self.claims.get(&address)?;
+        if let [only] = claims.as_slice() {
+            return Some(*only);
+        }
         claims.iter().copied().min_by_key(|id| self.endpoint(*id).map(|it| key_of(&it.endpoint)))
     }
 
@@ -140,7 +143,9 @@ impl Places {
     /// All that goes by a name, in the order of uids.
     pub(super) fn named(&self, name: &(Name, Name)) -> Vec<u32> {
         let mut ids: Vec<u32> = self.by_name.get(name).into_iter().flatten().copied().collect();
-        ids.sort_by_key(|id| self.endpoint(*id).map(|it| it.endpoint.uid.clone()));
+        if ids.len() > 1 {
+            ids.sort_by_key(|id| self.endpoint(*id).map(|it| it.endpoint.uid.clone()));
+        }
         ids
     }
 

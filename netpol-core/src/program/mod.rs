@@ -103,13 +103,20 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) scope: Scope,
     pub(crate) addresses: Addresses,
-    pub(crate) identities: Table<Identity>,
+    pub(crate) identities: Table<Arc<Identity>>,
     pub(crate) atoms: Table<Atom>,
     pub(crate) endpoints: Table<Arc<EndpointEntry>>,
     pub(crate) names: Shards<(Name, Name), NamedEnd>,
     pub(crate) profiles: Table<Profile>,
     pub(crate) classes: Table<Class>,
     pub(crate) nodes: Table<Name>,
+}
+
+impl Inner {
+    /// An identity, to be changed.
+    pub(crate) fn identity_mut(&mut self, id: IdentityId) -> Option<&mut Identity> {
+        self.identities.get_mut(id.0).map(Arc::make_mut)
+    }
 }
 
 impl Program {
