@@ -154,6 +154,44 @@ fn neighbour(address: IpAddr, next: bool) -> Option<IpAddr> {
     }
 }
 
+/// A class with the same verdict for everyone says so, as far as no exemption of the own node is in the way.
+#[test]
+fn constant_classes() {
+    use netpol_core::model::{Action, Endpoint, Options, Peers, Ports, Rule};
+    let everyone =
+        Rule { name: None, action: Action::Accept, peers: Peers::Everyone, ports: Ports::All };
+    for (ingress, egress, expected) in [
+        (None, Some(vec![]), Some(Verdict::Deny)),
+        (None, Some(vec![everyone.clone()]), Some(Verdict::Allow)),
+        (Some(vec![]), None, None),
+        (Some(vec![everyone.clone()]), None, Some(Verdict::Allow)),
+    ] {
+        let mut objects = Objects::default();
+        objects.endpoints.push(Endpoint::new("x", "a"));
+        objects.policies.push(isolating("x", ingress, egress));
+        let cluster = Cluster::from_objects(Options::default(), objects);
+        let program = compile(&cluster, Scope::Cluster);
+        let constants: Vec<_> = program.classes().map(|(_, class)| class.constant()).collect();
+        assert_eq!(constants, [expected]);
+    }
+}
+
+/// A NetworkPolicy for all pods of a namespace.
+fn isolating(
+    namespace: &str,
+    ingress: Option<Vec<netpol_core::model::Rule>>,
+    egress: Option<Vec<netpol_core::model::Rule>>,
+) -> netpol_core::model::Policy {
+    use netpol_core::model::{
+        NamespaceScope, PodSelector, Policy, PolicyKey, PolicyKind, Selector, Subject, Tier,
+    };
+    let kind = PolicyKind::NetworkPolicy;
+    let key = PolicyKey { kind, namespace: namespace.into(), name: "p".into() };
+    let namespaces = NamespaceScope::Named(namespace.into());
+    let subject = Subject::Pods(PodSelector { namespaces, pods: Selector::everything() });
+    Policy { key, tier: Tier::NetworkPolicy, priority: 0, subject, ingress, egress }
+}
+
 /// What no endpoint of the node refers to costs the node nothing.
 #[test]
 fn nothing_is_there_that_no_endpoint_needs() {
