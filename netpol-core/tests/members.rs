@@ -176,6 +176,53 @@ fn constant_classes() {
     }
 }
 
+/// NP-NODE-1, C-ACT-3: the exemption of the own node is for its addresses, and for no others that are denied.
+#[test]
+fn the_own_node_is_exempt_and_nobody_else() {
+    use netpol_core::model::{
+        Action, Block, Endpoint, Labels, NamespaceScope, Node, Options, Peer, Peers, PodSelector,
+        Policy, PolicyKey, PolicyKind, Ports, Requirement, Rule, Selector, Tier,
+    };
+    let rule = |action, peer| Rule {
+        name: None,
+        action,
+        peers: Peers::AnyOf(vec![peer]),
+        ports: Ports::All,
+    };
+    let block = Block::new("10.0.0.0/8".parse().expect("a block"), []);
+    let network = isolating("x", Some(vec![rule(Action::Accept, Peer::Block(block))]), None);
+    let intruders = Peer::Pods(PodSelector {
+        namespaces: NamespaceScope::Matching(Selector::everything()),
+        pods: Selector::new([Requirement::exists("intruder")]),
+    });
+    let kind = PolicyKind::ClusterNetworkPolicy;
+    let admin = Policy {
+        key: PolicyKey { kind, namespace: "".into(), name: "a".into() },
+        tier: Tier::Admin,
+        ingress: Some(vec![rule(Action::Deny, intruders)]),
+        ..network.clone()
+    };
+    let mut objects = Objects { policies: vec![network, admin], ..Objects::default() };
+    for last in 1..=4 {
+        let mut pod = Endpoint::new("x", &format!("p{last}"));
+        pod.addresses.push(IpAddr::from([10, 0, 0, last]));
+        pod.node = Some("n".into());
+        if last > 2 {
+            pod.labels = Labels::default().with("intruder", "");
+        }
+        objects.endpoints.push(pod);
+    }
+    let addresses = [[10, 1, 0, 1], [192, 168, 0, 1]].map(IpAddr::from).to_vec();
+    objects.nodes.push(Node { name: "n".into(), labels: Labels::default(), addresses });
+    let cluster = Cluster::from_objects(Options::default(), objects);
+    let program = compile(&cluster, Scope::Node("n".into()));
+    let (id, _) = program.classes().next().expect("one class");
+    let members = program.members(id, Family::V4);
+    assert_eq!(members.deny, [[10, 0, 0, 3], [10, 0, 0, 4]].map(IpAddr::from));
+    assert_eq!(members.allow, [IpAddr::from([192, 168, 0, 1])]);
+    assert_eq!(members.ranges, [IpAddr::from([10, 0, 0, 0])..=IpAddr::from([10, 255, 255, 255])]);
+}
+
 /// A NetworkPolicy for all pods of a namespace.
 fn isolating(
     namespace: &str,
