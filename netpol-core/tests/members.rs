@@ -164,7 +164,7 @@ fn constant_classes() {
         (None, Some(vec![]), Some(Verdict::Deny)),
         (None, Some(vec![everyone.clone()]), Some(Verdict::Allow)),
         (Some(vec![]), None, None),
-        (Some(vec![everyone.clone()]), None, Some(Verdict::Allow)),
+        (Some(vec![everyone]), None, Some(Verdict::Allow)),
     ] {
         let mut objects = Objects::default();
         objects.endpoints.push(Endpoint::new("x", "a"));
