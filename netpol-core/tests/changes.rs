@@ -7,11 +7,12 @@ use std::ops::{Deref, DerefMut};
 
 use netpol_core::compile::Compiler;
 use netpol_core::model::{
-    Action, Block, DeclaredPort, DomainName, DomainPattern, Endpoint, Flow, Labels, Namespace,
-    NamespaceScope, Node, Objects, Options, Peer, Peers, Phase, PodSelector, Policy, PolicyKey,
-    PolicyKind, PortMatch, Ports, Protocol, Requirement, Rule, Selector, Subject, Tie, Tier,
-    Traffic,
+    Action, Block, DeclaredPort, Direction, DomainName, DomainPattern, Endpoint, Family, Flow,
+    Labels, Namespace, NamespaceScope, Node, Objects, Options, Peer, Peers, Phase, PodSelector,
+    Policy, PolicyKey, PolicyKind, PortMatch, Ports, Protocol, Requirement, Rule, Selector,
+    Subject, Tie, Tier, Traffic,
 };
+use netpol_core::program::{EndpointEntry, Members};
 use netpol_core::testing::{Choices, flow, world};
 use netpol_core::{Cluster, Program, Scope, compile, reference};
 
@@ -127,6 +128,7 @@ fn allows(live: &mut Live, from: &str, to: &str) -> bool {
         let fresh = compile(&live.cluster, kept.scope().clone());
         assert_eq!(kept.decide(&flow), fresh.decide(&flow), "{flow}");
         assert_eq!(sizes(kept), sizes(&fresh), "something has been left behind");
+        assert_eq!(members(kept), members(&fresh));
         kept.decide(&flow).is_allowed()
     });
     assert_eq!(verdicts[0], verdicts[1], "{flow}");
@@ -135,6 +137,47 @@ fn allows(live: &mut Live, from: &str, to: &str) -> bool {
 
 fn sizes(program: &Program) -> [usize; 3] {
     [program.profiles().count(), program.classes().count(), program.identity_count()]
+}
+
+/// What backends are given: for every endpoint and direction, whom it is open to on each range of ports.
+fn members(program: &Program) -> BTreeMap<(String, String, Vec<IpAddr>), Vec<Members>> {
+    let whom = |endpoint: &EndpointEntry| {
+        let profiles = [Some(endpoint.profile()), endpoint.own_profile()];
+        let profiles = profiles.into_iter().flatten().map(|id| program.profile(id));
+        let sides = profiles.flat_map(|it| Direction::ALL.map(|direction| it.side(direction)));
+        let classes = sides.flatten().flat_map(|side| {
+            let intervals = Protocol::ALL.into_iter().flat_map(|it| side.intervals(it));
+            intervals.map(|(_, class)| *class).chain([side.other()])
+        });
+        let members =
+            classes.flat_map(|class| Family::ALL.map(|family| program.members(class, family)));
+        members.collect()
+    };
+    let entries = program.endpoints().map(|it| {
+        let name = (it.namespace().to_owned(), it.name().to_owned(), it.addresses().to_vec());
+        (name, whom(it))
+    });
+    entries.collect()
+}
+
+/// NP-NODE-1: a node that comes back, after another one has come, is the own node again, and only at its new address.
+#[test]
+fn the_own_node_may_come_back() {
+    let mut cluster = cluster();
+    cluster.upsert_policy(isolate("x/p", "", vec![]));
+    let node = |name: &str, at: &str| Node {
+        name: name.into(),
+        labels: labels(""),
+        addresses: vec![address(at)],
+    };
+    assert!(allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
+    cluster.remove_node("n");
+    assert!(!allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
+    cluster.upsert_node(node("m", "192.168.0.1"));
+    assert!(!allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
+    cluster.upsert_node(node("n", "192.168.0.2"));
+    assert!(!allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
+    assert!(allows(&mut cluster, "192.168.0.2", "10.0.0.1"));
 }
 
 /// Nothing has changed, unless it is told.
@@ -442,6 +485,7 @@ fn same(
         let fresh = compile(&fresh, kept.scope().clone());
         assert_eq!(*kept, fresh, "seed {seed}");
         assert_eq!(sizes(kept), sizes(&fresh), "seed {seed}: something has been left behind");
+        assert_eq!(members(kept), members(&fresh), "seed {seed}");
     }
     for _ in 0..10 {
         let flow = flow(choices, left);

@@ -406,6 +406,9 @@ fn values_in_words() {
         (Selector::everything().to_string(), ""),
         (Selector::new(requirements).to_string(), "a=1,b in (1,2),c!=1,d notin (1,2),e,!f"),
         (format!("{:?}", app("a")), "Selector(app=a)"),
+        (Labels::default().to_string(), ""),
+        (Labels::default().with("b", "2").with("a", "1").to_string(), "a=1,b=2"),
+        (format!("{:?}", PortRange::new(7, 9)), "Some(7-9)"),
         (Block::new("10.0.0.0/8".parse().expect("a block"), []).to_string(), "10.0.0.0/8"),
         (
             Block::new("10.0.0.0/8".parse().expect("a block"), blocks).to_string(),
@@ -435,4 +438,11 @@ fn values_in_words() {
     for (got, expected) in words {
         assert_eq!(got, expected);
     }
+    let numbers = Protocol::ALL.map(Protocol::number);
+    assert_eq!(numbers, [6, 17, 132]);
+    assert!(Labels::default().is_empty() && !Labels::default().with("a", "1").is_empty());
+    assert!(Selector::everything().is_everything() && !app("a").is_everything());
+    assert_eq!(app("a").requirements(), [Requirement::is_in("app", ["a"])]);
+    // A leading dot is no label.
+    assert!(!DomainPattern::new("*.example.org").matches(".example.org"));
 }

@@ -154,6 +154,91 @@ fn neighbour(address: IpAddr, next: bool) -> Option<IpAddr> {
     }
 }
 
+/// A class with the same verdict for everyone says so, as far as no exemption of the own node is in the way.
+#[test]
+fn constant_classes() {
+    use netpol_core::model::{Action, Endpoint, Options, Peers, Ports, Rule};
+    let everyone =
+        Rule { name: None, action: Action::Accept, peers: Peers::Everyone, ports: Ports::All };
+    for (ingress, egress, expected) in [
+        (None, Some(vec![]), Some(Verdict::Deny)),
+        (None, Some(vec![everyone.clone()]), Some(Verdict::Allow)),
+        (Some(vec![]), None, None),
+        (Some(vec![everyone]), None, Some(Verdict::Allow)),
+    ] {
+        let mut objects = Objects::default();
+        objects.endpoints.push(Endpoint::new("x", "a"));
+        objects.policies.push(isolating("x", ingress, egress));
+        let cluster = Cluster::from_objects(Options::default(), objects);
+        let program = compile(&cluster, Scope::Cluster);
+        let constants: Vec<_> = program.classes().map(|(_, class)| class.constant()).collect();
+        assert_eq!(constants, [expected]);
+    }
+}
+
+/// NP-NODE-1, C-ACT-3: the exemption of the own node is for its addresses, and for no others that are denied.
+#[test]
+fn the_own_node_is_exempt_and_nobody_else() {
+    use netpol_core::model::{
+        Action, Block, Endpoint, Labels, NamespaceScope, Node, Options, Peer, Peers, PodSelector,
+        Policy, PolicyKey, PolicyKind, Ports, Requirement, Rule, Selector, Tier,
+    };
+    let rule = |action, peer| Rule {
+        name: None,
+        action,
+        peers: Peers::AnyOf(vec![peer]),
+        ports: Ports::All,
+    };
+    let block = Block::new("10.0.0.0/8".parse().expect("a block"), []);
+    let network = isolating("x", Some(vec![rule(Action::Accept, Peer::Block(block))]), None);
+    let intruders = Peer::Pods(PodSelector {
+        namespaces: NamespaceScope::Matching(Selector::everything()),
+        pods: Selector::new([Requirement::exists("intruder")]),
+    });
+    let kind = PolicyKind::ClusterNetworkPolicy;
+    let admin = Policy {
+        key: PolicyKey { kind, namespace: "".into(), name: "a".into() },
+        tier: Tier::Admin,
+        ingress: Some(vec![rule(Action::Deny, intruders)]),
+        ..network.clone()
+    };
+    let mut objects = Objects { policies: vec![network, admin], ..Objects::default() };
+    for last in 1..=4 {
+        let mut pod = Endpoint::new("x", &format!("p{last}"));
+        pod.addresses.push(IpAddr::from([10, 0, 0, last]));
+        pod.node = Some("n".into());
+        if last > 2 {
+            pod.labels = Labels::default().with("intruder", "");
+        }
+        objects.endpoints.push(pod);
+    }
+    let addresses = [[10, 1, 0, 1], [192, 168, 0, 1]].map(IpAddr::from).to_vec();
+    objects.nodes.push(Node { name: "n".into(), labels: Labels::default(), addresses });
+    let cluster = Cluster::from_objects(Options::default(), objects);
+    let program = compile(&cluster, Scope::Node("n".into()));
+    let (id, _) = program.classes().next().expect("one class");
+    let members = program.members(id, Family::V4);
+    assert_eq!(members.deny, [[10, 0, 0, 3], [10, 0, 0, 4]].map(IpAddr::from));
+    assert_eq!(members.allow, [IpAddr::from([192, 168, 0, 1])]);
+    assert_eq!(members.ranges, [IpAddr::from([10, 0, 0, 0])..=IpAddr::from([10, 255, 255, 255])]);
+}
+
+/// A NetworkPolicy for all pods of a namespace.
+fn isolating(
+    namespace: &str,
+    ingress: Option<Vec<netpol_core::model::Rule>>,
+    egress: Option<Vec<netpol_core::model::Rule>>,
+) -> netpol_core::model::Policy {
+    use netpol_core::model::{
+        NamespaceScope, PodSelector, Policy, PolicyKey, PolicyKind, Selector, Subject, Tier,
+    };
+    let kind = PolicyKind::NetworkPolicy;
+    let key = PolicyKey { kind, namespace: namespace.into(), name: "p".into() };
+    let namespaces = NamespaceScope::Named(namespace.into());
+    let subject = Subject::Pods(PodSelector { namespaces, pods: Selector::everything() });
+    Policy { key, tier: Tier::NetworkPolicy, priority: 0, subject, ingress, egress }
+}
+
 /// What no endpoint of the node refers to costs the node nothing.
 #[test]
 fn nothing_is_there_that_no_endpoint_needs() {

@@ -4,11 +4,7 @@
 //! in a comment or a string; `NP-TYPE-1…4` cites four. Looked at are the tests of all crates: their `tests` directories,
 //! with the cases in them, and the test modules in their sources. `NETPOL_CORPUS` may name a directory with the text
 //! itself, `semantics.md`, for the list to be held against.
-#![expect(
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

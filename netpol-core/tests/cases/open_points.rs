@@ -11,7 +11,7 @@ use netpol_core::reference::Judgement::{Allow, Deny, NotJudged};
 use super::Case;
 use super::scene::{
     ALL, EVERYONE, accept, admin, anp, any, baseline, block, cluster, deny, every_pod, named,
-    named_any, np, own, pass, pod, pods, port, ports, unknown_peer, unknown_port,
+    named_any, nodes, np, own, pass, pod, pods, port, ports, unknown_peer, unknown_port,
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -60,6 +60,24 @@ fn node_egress() -> Vec<Case> {
         // Only inside the NetworkPolicy tier.
         .policy(admin("a", 0, "").egress([deny(any([block("10.1.0.1/32", [])]), ALL)]))
         .expect("CH-NODE-EGRESS", "x/a > 10.1.0.1 80/tcp", Deny, NotJudged)
+        // Whom the Admin tier passes comes to that tier, also where it denies or accepts everyone else.
+        .policy(admin("a", 0, "").egress([
+            pass(any([nodes("zone=a")]), ports([port("80/tcp")])),
+            deny(any([unknown_peer()]), ALL),
+        ]))
+        .expect("CH-NODE-EGRESS, C-FAIL-1", "x/a > 10.1.0.1 80/tcp", Allow, NotJudged)
+        .expect("CH-NODE-EGRESS, C-FAIL-1", "x/a > 10.1.0.1 81/tcp", Deny, NotJudged)
+        .expect("CH-NODE-EGRESS, C-FAIL-1", "x/a > 10.1.0.2 80/tcp", Deny, NotJudged)
+        .expect("CH-NODE-EGRESS, C-FAIL-1", "x/b > 10.1.0.1 80/tcp", Deny, NotJudged)
+        .policy(admin("a", 0, "").egress([
+            deny(any([nodes("zone=a")]), ALL),
+            pass(any([nodes("zone=b")]), ALL),
+            accept(EVERYONE, ALL),
+        ]))
+        .expect("CH-NODE-EGRESS, C-ACT-3", "x/a > 10.1.0.1 80/tcp", Deny, NotJudged)
+        .expect("CH-NODE-EGRESS, C-ACT-4", "x/b > 10.1.0.2 80/tcp", Allow, NotJudged)
+        .expect("CH-NODE-EGRESS, C-ACT-4", "x/a > 10.1.0.2 80/tcp", Deny, NotJudged)
+        .expect("CH-NODE-EGRESS, C-ACT-1", "x/a > 192.0.2.1 80/tcp", Allow, NotJudged)
         .cases()
 }
 
