@@ -88,6 +88,8 @@ pub enum Outcome {
 pub struct Miss {
     /// Which one.
     pub rule: RuleRef,
+    /// What it would have done.
+    pub action: Action,
     /// In what.
     pub missed: Missed,
     /// The ports that the rule matches, as text; empty for all.
@@ -137,10 +139,15 @@ impl Explanation {
 }
 
 impl Judgement {
-    /// The rule that came closest to matching, with its policy: the peer matched but not the port, or the other way
-    /// round.
+    /// The rule that came closest to another verdict, with its policy: of those that would accept what is denied, or
+    /// deny what is allowed, one of which the peer matched but not the port, or the other way round.
     pub fn nearest_miss(&self) -> Option<(&PolicyKey, &Miss)> {
+        let other = match self.verdict {
+            Verdict::Deny => Action::Accept,
+            Verdict::Allow => Action::Deny,
+        };
         let misses = self.misses().filter(|(_, miss)| miss.missed < Missed::Both);
+        let misses = misses.filter(|(_, miss)| miss.action == other);
         misses.min_by_key(|(_, miss)| miss.missed.clone())
     }
 

@@ -127,7 +127,7 @@ impl Trace<'_> {
                 Ok(action) => return Outcome::Decides(place, action),
                 Err(missed) => {
                     let ports = ports_text(&rule.ports);
-                    misses.push(Miss { rule: place, missed, ports });
+                    misses.push(Miss { rule: place, action: rule.action, missed, ports });
                 }
             }
         }
