@@ -119,8 +119,8 @@ impl Compiler {
         let default = stack.verdict(&[]);
         let mut own_node = match (stack.own_node, stack.admin_action(&[])) {
             (false, _) => OwnNode::Never,
-            (true, Some(Action::Accept | Action::Deny)) => OwnNode::Only(SortedSet::EMPTY),
-            (true, Some(Action::Pass) | None) => OwnNode::AllBut(SortedSet::EMPTY),
+            (true, Some(Action::Accept | Action::Deny)) => OwnNode::Only(Box::default()),
+            (true, Some(Action::Pass) | None) => OwnNode::AllBut(Box::default()),
         };
         let mut mentioned: Vec<IdentityId> =
             stack.atoms().flat_map(|atom| self.users.identities(atom)).collect();

@@ -13,7 +13,7 @@ use super::Known;
 #[derive(Clone, Debug)]
 pub(crate) struct AddressMap<K> {
     hasher: RandomState,
-    shards: Arc<Vec<Arc<[Slot<K>]>>>,
+    shards: Arc<[Arc<[Slot<K>]>]>,
     len: usize,
 }
 
@@ -31,7 +31,7 @@ const FULL: usize = 80;
 
 impl<K: Copy + Default> Default for AddressMap<K> {
     fn default() -> Self {
-        let shards = Arc::new(vec![empty_shard(SLOTS)]);
+        let shards = Arc::new([empty_shard(SLOTS)]);
         Self { hasher: RandomState::new(), shards, len: 0 }
     }
 }
@@ -114,8 +114,9 @@ impl<K: Copy + Default + Eq + Hash> AddressMap<K> {
     }
 
     fn double(&mut self) {
-        let old = std::mem::take(&mut self.shards);
-        self.shards = Arc::new(vec![empty_shard(SLOTS * 2); old.len() * 2]);
+        let empty = empty_shard(SLOTS * 2);
+        let doubled = std::iter::repeat_n(empty, self.shards.len() * 2).collect();
+        let old = std::mem::replace(&mut self.shards, doubled);
         self.len = 0;
         for slot in old.iter().flat_map(|shard| shard.iter()) {
             if !slot.known.is_vacant() {

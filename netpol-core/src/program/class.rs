@@ -23,8 +23,8 @@ pub struct Class {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OwnNode {
     Never,
-    AllBut(SortedSet<IdentityId>),
-    Only(SortedSet<IdentityId>),
+    AllBut(Box<SortedSet<IdentityId>>),
+    Only(Box<SortedSet<IdentityId>>),
 }
 
 /// Index of a [`Class`] in its program.

@@ -16,14 +16,15 @@ use smallvec::SmallVec;
 /// A growing array.
 #[derive(Clone, Debug)]
 pub(crate) struct Table<T> {
-    chunks: Arc<Vec<Arc<Vec<Option<T>>>>>,
+    /// All of the same length.
+    chunks: Arc<[Arc<[Option<T>]>]>,
 }
 
 const CHUNK: usize = 128;
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { chunks: Arc::default() }
+        Self { chunks: Arc::new([]) }
     }
 }
 
@@ -60,13 +61,15 @@ impl<T: Clone> Table<T> {
 
     fn slot(&mut self, at: u32) -> &mut Option<T> {
         let at = at as usize;
-        let chunks = Arc::make_mut(&mut self.chunks);
-        if chunks.len() <= at / CHUNK {
-            chunks.resize_with(at / CHUNK + 1, || Arc::new(vec![None; CHUNK]));
+        if self.chunks.len() <= at / CHUNK {
+            let missing = at / CHUNK + 1 - self.chunks.len();
+            let empty = || std::iter::repeat_n(None, CHUNK).collect();
+            let more = std::iter::repeat_with(empty).take(missing);
+            self.chunks = self.chunks.iter().cloned().chain(more).collect();
         }
         // Both indexes were made to exist just above.
-        #[expect(clippy::indexing_slicing, reason = "resized above")]
-        &mut Arc::make_mut(&mut chunks[at / CHUNK])[at % CHUNK]
+        #[expect(clippy::indexing_slicing, reason = "extended above")]
+        &mut Arc::make_mut(&mut Arc::make_mut(&mut self.chunks)[at / CHUNK])[at % CHUNK]
     }
 }
 
