@@ -20,7 +20,7 @@ pub(crate) struct QuestionArgs {
     /// Who connects: namespace/pod, namespace/deploy/name, namespace/[key=value,...] or an address
     #[arg(value_name = "SRC")]
     source: Peer,
-    /// To whom, and to which port: shop/db:5432/tcp, [fd00::1]:53/udp, shop/web:http, 10.0.0.1:icmp
+    /// To whom, and to which port: `shop/db:5432/tcp`, `[fd00::1]:53/udp`, `shop/web:http`, `10.0.0.1:icmp`
     #[arg(value_name = "DST[:PORT[/PROTOCOL]]")]
     destination: Destination,
     /// Take what the API server would not accept, or not understand, for an error

@@ -40,7 +40,7 @@ fn write(explanation: &Explanation, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// As [`write`], below a line with the verdict.
+/// As [`write()`], below a line with the verdict.
 pub(crate) fn write_headed(
     explanation: &Explanation,
     source: &str,
