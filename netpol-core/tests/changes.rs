@@ -180,6 +180,81 @@ fn the_own_node_may_come_back() {
     assert!(allows(&mut cluster, "192.168.0.2", "10.0.0.1"));
 }
 
+/// A pod that goes to another node takes along what was there for it alone.
+#[test]
+fn a_pod_may_move_away() {
+    let mut cluster = cluster();
+    cluster.upsert_policy(isolate("x/p", "app=a", vec![]));
+    assert!(!allows(&mut cluster, "10.0.0.2", "10.0.0.1"));
+    let elsewhere = Endpoint { node: Some("m".into()), ..pod("x/a2", "app=a", "10.0.0.3") };
+    cluster.upsert_endpoint(elsewhere);
+    assert!(!allows(&mut cluster, "10.0.0.2", "10.0.0.1"));
+    let moved = Endpoint { node: Some("m".into()), ..pod("x/a", "app=a", "10.0.0.1") };
+    cluster.upsert_endpoint(moved);
+    // The cluster still denies it, the node has no say in it any more.
+    let changes = cluster.take_changes();
+    let Live { cluster, compilers: [whole, part] } = &mut cluster;
+    let flow = Flow::new(address("10.0.0.2"), address("10.0.0.1"), Traffic::tcp(80));
+    assert!(!whole.update(cluster, &changes).decide(&flow).is_allowed());
+    let kept = part.update(cluster, &changes);
+    assert!(kept.decide(&flow).is_allowed());
+    let fresh = compile(cluster, kept.scope().clone());
+    assert_eq!(sizes(kept), sizes(&fresh));
+    assert_eq!(members(kept), members(&fresh));
+}
+
+/// Thousands of pods that come and go in no order, alike or each with an identity of its own.
+#[test]
+fn thousands_come_and_go() {
+    const PODS: u32 = 2500;
+    for alike in [true, false] {
+        let mut live = cluster();
+        let label = |at: u32| if alike { "app=many".to_owned() } else { format!("app=p{at}") };
+        let peers = if alike { 0..1 } else { 0..PODS };
+        live.upsert_policy(isolate("x/p", "app=a", peers.map(|at| own("x", &label(at))).collect()));
+        let at = |number: u32| IpAddr::V4((0x0a10_0000 + 2 * number).into());
+        let many =
+            |number: u32| pod(&format!("x/p{number}"), &label(number), &at(number).to_string());
+        // In an order that jumps back and forth: 1,051 and 2,500 have no common divisor.
+        let order = (0..PODS).map(|step| step * 1_051 % PODS);
+        let mut here = std::collections::BTreeSet::new();
+        let come = order.clone().map(|number| (number, true));
+        let go = order.map(|number| (number * 7 % PODS, false));
+        for (step, (number, comes)) in come.chain(go).enumerate() {
+            if comes {
+                live.upsert_endpoint(many(number));
+                here.insert(number);
+            } else {
+                live.remove_endpoint("x", &format!("p{number}"), "");
+                here.remove(&number);
+            }
+            if step % 250 == 249 {
+                let changes = live.take_changes();
+                let Live { cluster, compilers } = &mut live;
+                for compiler in compilers {
+                    let program = compiler.update(cluster, &changes);
+                    let mut classes = program.classes();
+                    let (id, _) =
+                        classes.find(|(_, class)| class.constant().is_none()).expect("one");
+                    let members = program.members(id, Family::V4);
+                    let listed: Vec<IpAddr> = here.iter().map(|number| at(*number)).collect();
+                    let is_many = |it: &&IpAddr| **it >= at(0);
+                    let found: Vec<IpAddr> =
+                        members.allow.iter().filter(is_many).copied().collect();
+                    // The own node is among them as well.
+                    let found = found.into_iter().filter(|it| *it < at(PODS)).collect::<Vec<_>>();
+                    assert!(found == listed, "{alike} {step}: {} of {}", found.len(), listed.len());
+                    for number in 0..PODS {
+                        let flow = Flow::new(at(number), address("10.0.0.1"), Traffic::tcp(80));
+                        let allowed = program.decide(&flow).is_allowed();
+                        assert_eq!(allowed, here.contains(&number), "{alike} {step}: {flow}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Nothing has changed, unless it is told.
 #[test]
 fn changes_are_told_once() {

@@ -69,6 +69,8 @@ fn what_is_said_of_rules_is_true() {
         for _ in 0..40 {
             let flow = flow(&mut choices, &objects);
             let explanation = program.explain(&flow);
+            let allowed = reference::decide(&objects, &options, &flow).is_allowed();
+            assert_eq!(explanation.is_allowed(), allowed, "seed {seed}, {flow}");
             // Where both ends are one, only a part of the policies is asked.
             let itself = explanation.judgements().count() == 2
                 && explanation.egress.as_ref().map(|it| &it.subject)

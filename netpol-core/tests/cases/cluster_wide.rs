@@ -95,6 +95,33 @@ fn order() -> Vec<Case> {
         .expect("C-PRIO-4", "x/a > x/b 80/tcp", Allow, Allow)
         .policy(baseline("c", 0, "").ingress([deny(any([pods("", "app=a")]), ALL)]))
         .expect("C-PRIO-4", "x/a > x/b 80/tcp", Allow, Deny)
+        .without_policies()
+        // Of three rules the second one is never reached, so that the third follows the first.
+        .policy(np("x/deny", "").ingress([]))
+        .policy(
+            admin("a", 0, "").ingress([accept(any([pods("", "app=b")]), ports([port("7/tcp")]))]),
+        )
+        .policy(admin("b", 1, "").ingress([
+            accept(any([pods("", "app=a")]), ALL),
+            deny(any([pods("", "app=a")]), ALL),
+            accept(any([pods("", "app=b")]), ALL),
+        ]))
+        .expect("C-PRIO-2", "y/a > x/a 80/tcp", Allow, Allow)
+        .expect("C-PRIO-2", "y/b > x/a 80/tcp", Allow, Allow)
+        .expect("C-PRIO-2", "x/b > x/a 80/tcp", Allow, Allow)
+        .expect("C-PRIO-2", "192.0.2.1 > x/a 80/tcp", NotJudged, Deny)
+        .policy(admin("a", 0, "").ingress([accept(
+            any([pods("team=x", "app=b"), pods("team=x", "app=c")]),
+            ports([port("7/tcp")]),
+        )]))
+        .policy(admin("b", 1, "").ingress([
+            accept(any([pods("", "app=a")]), ALL),
+            deny(any([pods("", "app=a")]), ALL),
+            accept(any([pods("team=x", "app=c"), pods("team=x", "app=b")]), ALL),
+        ]))
+        .expect("C-PRIO-2", "x/b > x/a 80/tcp", Allow, Allow)
+        .expect("C-PRIO-2", "y/a > x/a 80/tcp", Allow, Allow)
+        .expect("C-PRIO-2", "y/b > x/a 80/tcp", Allow, Deny)
         .cases()
 }
 
