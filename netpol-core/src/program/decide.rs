@@ -120,6 +120,10 @@ impl Program {
     }
 
     fn is_own_node(&self, subject: Resolved, peer: Resolved) -> bool {
+        // An ordinary endpoint is no node. Most peers are one, and what follows is far away in memory.
+        if peer.endpoint.is_some() && !self.hosts_are_policed() {
+            return false;
+        }
         let entry = subject.endpoint.and_then(|id| self.entry(id));
         let node = entry.and_then(|entry| entry.node);
         node.is_some_and(|node| self.nodes_of(peer).contains(&node))
@@ -141,8 +145,12 @@ impl Program {
         if source.endpoint.is_some() && source.endpoint == destination.endpoint {
             return true;
         }
-        self.inner.options.host_network_subjects == HostNetworkSubjects::Policed
+        self.hosts_are_policed()
             && self.nodes_of(source).iter().any(|node| self.nodes_of(destination).contains(node))
+    }
+
+    fn hosts_are_policed(&self) -> bool {
+        self.inner.options.host_network_subjects == HostNetworkSubjects::Policed
     }
 
     pub(crate) fn entry(&self, EndpointId(id): EndpointId) -> Option<&EndpointEntry> {
