@@ -16,11 +16,15 @@
 mod address;
 mod address_map;
 mod atom;
+mod capacity;
 mod class;
 mod decide;
+mod diff;
 mod explain;
 mod members;
+mod partition;
 mod profile;
+mod reach;
 mod shared;
 mod text;
 mod trace;
@@ -39,11 +43,15 @@ pub(crate) use class::{OwnNode, Segment, Stack, Terms};
 pub(crate) use profile::Side;
 pub(crate) use shared::{Shards, SortedSet, Table};
 
+pub use capacity::Capacity;
 pub use class::{Class, ClassId};
 pub use decide::{Decision, Verdict};
+pub use diff::{Cell, DiffPeer, DiffSubject, Difference, Moved};
 pub use explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
 pub use members::Members;
+pub use partition::TrafficRange;
 pub use profile::{PortMap, Profile, ProfileId};
+pub use reach::{Party, Reach};
 
 /// The compiled policies of a cluster, or of one node of it: see the [module](self).
 ///

@@ -1,0 +1,316 @@
+//! Questions about whole programs: what differs, who reaches whom, how large it is. Checked against single decisions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use netpol_core::model::{
+    Direction, End, Family, Flow, HostNetworkSubjects, Name, Objects, Options, Peers, Phase,
+    Policy, Ports, Tier, Traffic,
+};
+use netpol_core::program::{Difference, Party, Verdict};
+use netpol_core::testing::{Choices, History, flows_of_interest, options, world};
+use netpol_core::{Cluster, Program, Scope, compile};
+
+fn program(options: Options, objects: &Objects) -> Program {
+    compile(&Cluster::from_objects(options, objects.clone()), Scope::Cluster)
+}
+
+type Owner = Option<(Name, Name)>;
+
+/// The policed endpoints that ends stand for.
+#[derive(Default)]
+struct Owners(BTreeMap<End, Owner>);
+
+impl Owners {
+    fn of(&mut self, program: &Program, end: &End) -> Owner {
+        let owner = self.0.entry(end.clone()).or_insert_with(|| {
+            let destination = End::Address(IpAddr::from([198, 51, 100, 77]));
+            let flow = Flow { source: end.clone(), destination, traffic: Traffic::ICMP };
+            program.explain(&flow).egress.map(|judged| judged.subject)
+        });
+        owner.clone()
+    }
+}
+
+/// Whether an end stands for something in these objects, if it is a name.
+fn is_known(objects: &Objects, end: &End) -> bool {
+    let End::Endpoint { namespace, name } = end else { return true };
+    let has_address =
+        |node: &Name| objects.nodes.iter().any(|it| it.name == *node && !it.addresses.is_empty());
+    objects.endpoints.iter().any(|it| {
+        (&it.namespace, &it.name) == (namespace, name)
+            && it.phase == Phase::Live
+            && (!it.host_network || it.node.as_ref().is_some_and(has_address))
+    })
+}
+
+/// Every flow that changes is in exactly one cell, which says what it becomes; no other flow is in any.
+fn check_difference(worlds: [&Objects; 2], programs: [&Program; 2], seed: u64) -> [usize; 2] {
+    let [before, after] = programs;
+    let difference = before.diff(after);
+    let mut owners = [Owners::default(), Owners::default()];
+    let mut flows: Vec<Flow> = worlds.iter().flat_map(|it| flows_of_interest(it)).collect();
+    flows.sort_unstable_by_key(|it| (it.source.clone(), it.destination.clone(), it.traffic));
+    flows.dedup();
+    let known = |end: &End| worlds.iter().any(|it| is_known(it, end));
+    let (mut same, mut changed) = (0, 0);
+    for flow in flows.iter().filter(|it| known(&it.source) && known(&it.destination)) {
+        let decisions = programs.map(|it| it.decide(flow));
+        for direction in Direction::ALL {
+            let (subject, verdicts) = match direction {
+                Direction::Egress => (&flow.source, decisions.map(|it| it.egress)),
+                Direction::Ingress => (&flow.destination, decisions.map(|it| it.ingress)),
+            };
+            let cells = difference.cells.iter().filter(|it| it.direction == direction);
+            let covering: Vec<_> = cells.filter(|it| it.covers(flow)).collect();
+            let [first, second] = &mut owners;
+            let (from, to) = (first.of(before, subject), second.of(after, subject));
+            if from != to {
+                let follows = from.as_ref().is_none_or(|it| difference.removed.contains(it))
+                    && to.as_ref().is_none_or(|it| difference.added.contains(it));
+                let told = difference.moved.iter().find(|it| it.end == *subject);
+                let told = told.map(|it| (it.from.clone(), it.to.clone()));
+                assert_eq!(told, (!follows).then_some((from, to)), "{subject}, seed {seed}");
+                assert!(covering.is_empty(), "{direction} {flow}, seed {seed}");
+                continue;
+            }
+            let [then, now] = verdicts.map(|it| it.unwrap_or(Verdict::Allow));
+            let becomes: Vec<_> = covering.iter().map(|it| it.verdict).collect();
+            let expected: Vec<_> = (then != now).then_some(now).into_iter().collect();
+            assert_eq!(becomes, expected, "{direction} {flow}, seed {seed}");
+            *(if then == now { &mut same } else { &mut changed }) += 1;
+        }
+    }
+    [same, changed]
+}
+
+fn add(sum: &mut [usize; 2], counts: [usize; 2]) {
+    for (sum, count) in sum.iter_mut().zip(counts) {
+        *sum += count;
+    }
+}
+
+#[test]
+fn the_effect_of_a_policy_is_what_changes_without_it() {
+    let mut sum = [0; 2];
+    for seed in 0..60 {
+        let mut choices = Choices::from_seed(seed, 1500);
+        let (objects, options) = world(&mut choices);
+        let mut without = objects.clone();
+        if without.policies.is_empty() {
+            continue;
+        }
+        without.policies.remove(choices.pick(without.policies.len()));
+        let [before, after] = [&without, &objects].map(|it| program(options, it));
+        add(&mut sum, check_difference([&without, &objects], [&before, &after], seed));
+    }
+    assert!(sum.iter().all(|count| *count > 1000), "{sum:?}");
+}
+
+#[test]
+fn the_difference_of_two_worlds_is_exact() {
+    let mut sum = [0; 2];
+    for seed in 0..25 {
+        let history = History::new(&mut Choices::from_seed(seed, 2000));
+        let [first, second] = &history.objects;
+        let [before, after] = [first, second].map(|it| program(history.options, it));
+        add(&mut sum, check_difference([first, second], [&before, &after], seed));
+    }
+    assert!(sum.iter().all(|count| *count > 1000), "{sum:?}");
+}
+
+#[test]
+fn the_difference_of_two_readings_is_exact() {
+    let mut sum = [0; 2];
+    for seed in 0..40 {
+        let mut choices = Choices::from_seed(seed, 1500);
+        let (objects, one) = world(&mut choices);
+        let other = options(&mut Choices::from_seed(seed + 1000, 50));
+        let [before, after] = [one, other].map(|it| program(it, &objects));
+        add(&mut sum, check_difference([&objects, &objects], [&before, &after], seed));
+    }
+    assert!(sum.iter().all(|count| *count > 1000), "{sum:?}");
+}
+
+/// A policy is split, the order of objects is reversed, rules are repeated: the programs say other things and mean the
+/// same.
+#[test]
+fn what_means_the_same_has_no_difference() {
+    let mut said_otherwise = 0;
+    for seed in 0..300 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 1500));
+        let mut other = objects.clone();
+        other.policies.reverse();
+        other.endpoints.reverse();
+        other.policies = other.policies.iter().flat_map(split).collect();
+        for policy in &mut other.policies {
+            for rules in [&mut policy.ingress, &mut policy.egress].into_iter().flatten() {
+                // Whatever a rule decides, or passes on, it has decided before it is asked again.
+                rules.extend(rules.clone());
+            }
+        }
+        let [before, after] = [&objects, &other].map(|it| program(options, it));
+        assert_eq!(before.diff(&after), Difference::default(), "seed {seed}");
+        assert!(after.diff(&before).is_empty(), "seed {seed}");
+        said_otherwise += usize::from(before != after);
+    }
+    assert!(said_otherwise > 100, "{said_otherwise}");
+}
+
+/// A NetworkPolicy as two that say half of it each; those of other kinds are left alone.
+fn split(policy: &Policy) -> Vec<Policy> {
+    let (mut one, mut other) = (policy.clone(), policy.clone());
+    if policy.tier != Tier::NetworkPolicy {
+        return vec![one];
+    }
+    other.key.name = format!("{}-more", policy.key.name).into();
+    let rest = |rules: &mut Option<Vec<_>>| {
+        rules.as_mut().map(|rules: &mut Vec<_>| rules.split_off(rules.len() / 2))
+    };
+    other.ingress = rest(&mut one.ingress);
+    other.egress = rest(&mut one.egress);
+    vec![one, other]
+}
+
+/// There is a difference the other way round, with the opposite verdicts; and none of a program to itself.
+#[test]
+fn a_difference_is_the_opposite_of_the_one_back() {
+    let mut cells = 0;
+    for seed in 0..300 {
+        let history = History::new(&mut Choices::from_seed(seed, 2000));
+        let [first, second] = &history.objects;
+        let [before, after] = [first, second].map(|it| program(history.options, it));
+        let (there, back) = (before.diff(&after), after.diff(&before));
+        assert_eq!((&there.added, &there.removed), (&back.removed, &back.added));
+        let key = |cell: &netpol_core::program::Cell, verdict| {
+            format!(
+                "{} {verdict:?} {:?}",
+                cell.direction,
+                (&cell.subjects, &cell.peers, &cell.traffic)
+            )
+        };
+        let forth: BTreeSet<_> = there.cells.iter().map(|it| key(it, it.verdict)).collect();
+        let reversed = back.cells.iter().map(|it| key(it, it.verdict.opposite()));
+        assert_eq!(forth, reversed.collect(), "seed {seed}");
+        cells += forth.len();
+        assert!(before.diff(&program(history.options, first)).is_empty(), "seed {seed}");
+    }
+    assert!(cells > 100, "{cells}");
+}
+
+#[test]
+fn reach_is_what_both_ends_allow() {
+    let (mut allowed, mut denied) = (0, 0);
+    for seed in 0..60 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 1500));
+        let program = program(options, &objects);
+        let rows = program.reach();
+        let mut owners = Owners::default();
+        for flow in flows_of_interest(&objects) {
+            let ends = [&flow.source, &flow.destination];
+            let [from, to] = ends.map(|end| owners.of(&program, end));
+            let is_party = ends.iter().all(|end| is_party(&objects, end));
+            let itself = from.is_some() && from == to || is_one_node(&objects, options, ends);
+            if !is_party || itself || (&from, &to) == (&None, &None) {
+                continue;
+            }
+            let among = |parties: &[Party], end: &End| parties.iter().any(|it| it.is(end));
+            let covering = rows.iter().filter(|row| {
+                among(&row.sources, &flow.source)
+                    && among(&row.destinations, &flow.destination)
+                    && row.traffic.iter().any(|it| it.contains(flow.traffic))
+            });
+            let expected = program.decide(&flow).is_allowed();
+            assert_eq!(covering.count(), usize::from(expected), "{flow}, seed {seed}");
+            *(if expected { &mut allowed } else { &mut denied }) += 1;
+        }
+        let mut reversed = objects.clone();
+        reversed.policies.reverse();
+        reversed.endpoints.reverse();
+        reversed.nodes.reverse();
+        assert_eq!(rows, self::program(options, &reversed).reach(), "seed {seed}");
+    }
+    assert!(allowed > 1000 && denied > 1000, "{allowed}, {denied}");
+}
+
+/// Whether reach tells of an end: of addresses, and of names that have none.
+fn is_party(objects: &Objects, end: &End) -> bool {
+    let End::Endpoint { namespace, name } = end else { return true };
+    let mut same =
+        objects.endpoints.iter().filter(|it| (&it.namespace, &it.name) == (namespace, name));
+    let mut live = same.clone().filter(|it| it.phase == Phase::Live).peekable();
+    live.peek().is_some() && same.all(|it| !it.host_network && it.addresses.is_empty())
+}
+
+fn is_one_node(objects: &Objects, options: Options, ends: [&End; 2]) -> bool {
+    let [End::Address(one), End::Address(other)] = ends else { return false };
+    let mut nodes = objects.nodes.iter();
+    options.host_network_subjects == HostNetworkSubjects::Policed
+        && nodes.any(|it| it.addresses.contains(one) && it.addresses.contains(other))
+}
+
+/// Endpoints that differ in nothing that matters are in one row, however many there are.
+#[test]
+fn reach_does_not_grow_with_endpoints_that_are_alike() {
+    use netpol_core::model::{
+        Endpoint, NamespaceScope, PodSelector, PolicyKey, PolicyKind, Rule, Selector, Subject,
+    };
+    let pods =
+        PodSelector { namespaces: NamespaceScope::Named("x".into()), pods: Selector::everything() };
+    let peers = Peers::AnyOf(vec![netpol_core::model::Peer::Pods(pods.clone())]);
+    let action = netpol_core::model::Action::Accept;
+    let kind = PolicyKind::NetworkPolicy;
+    let policy = Policy {
+        key: PolicyKey { kind, namespace: "x".into(), name: "own".into() },
+        tier: Tier::NetworkPolicy,
+        priority: 0,
+        subject: Subject::Pods(pods),
+        ingress: Some(vec![Rule { name: None, action, peers, ports: Ports::All }]),
+        egress: None,
+    };
+    let mut cluster = Cluster::default();
+    cluster.upsert_policy(policy);
+    let mut rows = Vec::new();
+    for (last, namespace) in (1..=200_u8).zip(["x", "y"].into_iter().cycle()) {
+        let mut pod = Endpoint::new(namespace, &format!("p{last}"));
+        pod.addresses.push(IpAddr::from([10, 0, 0, last]));
+        cluster.upsert_endpoint(pod);
+        rows.push(compile(&cluster, Scope::Cluster).reach().len());
+    }
+    assert_eq!(rows.first(), Some(&1), "from the only one to everybody else");
+    // The namespace to all, other pods to all but it, and everybody else to other pods.
+    assert_eq!(rows.last(), Some(&3));
+}
+
+#[test]
+fn capacity_is_what_there_is() {
+    let mut elements = 0;
+    for seed in 0..1000 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 1500));
+        let program = program(options, &objects);
+        let capacity = program.capacity();
+        assert_eq!(capacity.endpoints, program.endpoints().count());
+        assert_eq!(capacity.profiles, program.profiles().count());
+        assert_eq!(capacity.classes, program.classes().count());
+        assert_eq!(capacity.identities, program.identity_count());
+        let count = |family| {
+            let lists = program.classes().map(|(id, _)| program.members(id, family));
+            lists.map(|it| it.allow.len() + it.deny.len() + it.ranges.len()).sum::<usize>()
+        };
+        assert_eq!(capacity.set_elements_v4, count(Family::V4), "seed {seed}");
+        assert_eq!(capacity.set_elements_v6, count(Family::V6), "seed {seed}");
+        let ordinary = objects.endpoints.iter().filter(|it| it.is_ordinary());
+        let of_endpoints = ordinary.flat_map(|it| it.addresses.iter().copied());
+        let of_nodes = objects.nodes.iter().flat_map(|it| it.addresses.iter().copied());
+        let known: BTreeSet<IpAddr> = of_endpoints.chain(of_nodes).collect();
+        let observed: BTreeSet<IpAddr> = objects.domains.iter().map(|it| it.address).collect();
+        let most = known.union(&observed).count();
+        assert!((known.len()..=most).contains(&capacity.known_addresses), "seed {seed}");
+        assert!(capacity.bytes >= capacity.known_addresses * 4 + capacity.exceptions * 4);
+        assert_eq!(capacity.to_string().lines().count(), 3);
+        elements += capacity.set_elements_v4 + capacity.set_elements_v6;
+    }
+    assert!(elements > 1000, "{elements}");
+    let nothing = compile(&Cluster::default(), Scope::Cluster).capacity();
+    assert_eq!((nothing.endpoints, nothing.blocks, nothing.set_elements_v4), (0, 0, 0));
+}
