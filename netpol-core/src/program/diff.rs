@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use ahash::{HashMap, HashSet};
+use ahash::HashMap;
 
 use crate::model::{Direction, End, Flow, Name, SelfTraffic, Traffic};
 
@@ -50,22 +50,29 @@ pub struct DiffSubject {
     pub name: Name,
     /// What it goes by in both programs: its addresses and its name.
     pub ends: Vec<End>,
+    /// The addresses of the node that it is on, in either program, and the names that stand for them.
+    pub own_node: Vec<End>,
 }
 
 /// The other end of connections whose verdict changes.
+///
+/// A subject and its own node are judged as nobody else is, and are told of apart, so that cells may have many
+/// subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiffPeer {
-    /// Whatever has one of these addresses, other than the subject itself.
+    /// Whatever has one of these addresses, other than the subject itself and its own node.
     Addresses(RangeInclusive<IpAddr>),
-    /// An endpoint asked about by name, other than the subject itself.
+    /// An endpoint asked about by name, other than those.
     Endpoint {
         /// Its namespace.
         namespace: Name,
         /// Its name.
         name: Name,
     },
-    /// The subject itself by one of its addresses or its name, where that is policed (CH-SELF).
-    Itself(End),
+    /// The subject's own node (NP-NODE-1): by this address or name, or by any.
+    OwnNode(Option<End>),
+    /// The subject itself, where that is policed (CH-SELF): by this address or name, or by any.
+    Itself(Option<End>),
 }
 
 /// An address or a name that stands for another endpoint than before.
@@ -86,8 +93,8 @@ impl Program {
     /// Left out are ends of a name that neither program knows. The order of the answer depends on nothing but what
     /// the programs say.
     ///
-    /// About the product of pairs of classes and pairs of identities, and that of pairs of profiles and changed
-    /// identities; endpoints of equal profiles cost little more than one.
+    /// About the product of pairs of classes and pairs of identities; endpoints of equal profiles cost little more
+    /// than one. The answer lists peers one by one, so that it is long where many profiles change for many peers.
     ///
     /// What a policy does is the difference to the program without it:
     ///
@@ -148,15 +155,17 @@ impl Cell {
             return false;
         };
         let itself = of.ends.contains(peer);
+        let own_node = !itself && of.own_node.contains(peer);
         let among = self.peers.iter().any(|it| match (it, peer) {
-            (DiffPeer::Itself(end), peer) => itself && end == peer,
+            (DiffPeer::Itself(end), peer) => itself && end.as_ref().is_none_or(|it| it == peer),
+            (DiffPeer::OwnNode(end), peer) => own_node && end.as_ref().is_none_or(|it| it == peer),
             (DiffPeer::Addresses(range), End::Address(address)) => {
-                !itself && range.contains(address)
+                !itself && !own_node && range.contains(address)
             }
             (
                 DiffPeer::Endpoint { namespace, name },
                 End::Endpoint { namespace: in_, name: called },
-            ) => !itself && (namespace, name) == (in_, called),
+            ) => !itself && !own_node && (namespace, name) == (in_, called),
             _ => false,
         });
         among && self.traffic.iter().any(|it| it.contains(flow.traffic))
@@ -166,15 +175,19 @@ impl Cell {
 /// The traffic that changes for one pair of ends: by direction, and whether it is allowed afterwards.
 type Changes = BTreeMap<(Direction, bool), Vec<TrafficRange>>;
 
-/// A peer: its place in the list of all, or the subject itself by one of its ends.
+/// Changes of the same traffic.
+type Cut = (Direction, bool, Vec<TrafficRange>);
+
+/// A peer that is not judged, or not told of, as others of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PeerRef {
+enum Special {
     Listed(usize),
-    Itself(End),
+    OwnNode(Option<End>),
+    Itself(Option<End>),
 }
 
-/// All changes of one subject, grouped by equal traffic.
-type Body = BTreeMap<(Direction, bool, Vec<TrafficRange>), Vec<PeerRef>>;
+/// Instead of what is general: special peers with their changes, possibly none.
+type Exceptions = Vec<(Special, Changes)>;
 
 /// The identity of a peer in either program.
 type Kind = [IdentityId; 2];
@@ -186,7 +199,7 @@ type Changed = Arc<Vec<(Kind, bool)>>;
 #[derive(Default)]
 struct General {
     changes: BTreeMap<Kind, Changes>,
-    body: Body,
+    cuts: BTreeMap<Cut, Vec<Kind>>,
 }
 
 struct Comparison<'a> {
@@ -254,38 +267,32 @@ impl<'a> Comparison<'a> {
 
     fn run(mut self) -> Difference {
         let (pairs, mut difference) = self.subjects();
-        let mut shared: BTreeMap<[ProfileId; 2], Vec<DiffSubject>> = BTreeMap::new();
-        let mut bodies: BTreeMap<Body, Vec<DiffSubject>> = BTreeMap::new();
+        let mut alike: BTreeMap<([ProfileId; 2], Exceptions), Vec<DiffSubject>> = BTreeMap::new();
         for pair in pairs {
-            let [before, after] = self.programs;
-            let [first, second] = pair.endpoints;
-            let profiles = [before.entry(first), after.entry(second)];
-            let [Some(Some(first)), Some(Some(second))] =
-                profiles.map(|entry| entry.map(|entry| entry.profile))
-            else {
+            let entries = self.programs.iter().zip(pair.endpoints);
+            let mut profiles = entries.map(|(program, id)| program.entry(id)?.profile);
+            let (Some(Some(first)), Some(Some(second))) = (profiles.next(), profiles.next()) else {
                 continue;
             };
             let general = self.general([first, second]);
-            match self.exceptional(&pair, &general) {
-                None => shared.entry([first, second]).or_default().push(pair.subject),
-                Some(body) => bodies.entry(body).or_default().push(pair.subject),
+            let exceptions = self.exceptions(&pair, &general);
+            alike.entry(([first, second], exceptions)).or_default().push(pair.subject);
+        }
+        // Different profiles may differ in the same.
+        let mut merged: BTreeMap<_, Vec<DiffSubject>> = BTreeMap::new();
+        for ((profiles, exceptions), subjects) in alike {
+            let cuts = self.general(profiles).cuts.clone();
+            merged.entry((cuts, exceptions)).or_default().extend(subjects);
+        }
+        let mut merged: Vec<_> = merged.into_iter().collect();
+        merged.iter_mut().for_each(|(_, subjects)| subjects.sort_unstable());
+        merged.sort_by(|(_, one), (_, two)| one.cmp(two));
+        for ((cuts, exceptions), subjects) in merged {
+            for ((direction, allowed, traffic), peers) in self.told(cuts, exceptions) {
+                let verdict = if allowed { Verdict::Allow } else { Verdict::Deny };
+                let subjects = subjects.clone();
+                difference.cells.push(Cell { direction, verdict, subjects, peers, traffic });
             }
-        }
-        for (profiles, subjects) in shared {
-            let body = self.general(profiles).body.clone();
-            bodies.entry(body).or_default().extend(subjects);
-        }
-        let mut bodies: Vec<_> = bodies.into_iter().collect();
-        bodies.iter_mut().for_each(|(_, subjects)| subjects.sort_unstable());
-        bodies.sort_by(|(_, one), (_, two)| one.cmp(two));
-        for (body, subjects) in bodies {
-            difference.cells.extend(body.into_iter().map(
-                |((direction, allowed, traffic), peers)| {
-                    let verdict = if allowed { Verdict::Allow } else { Verdict::Deny };
-                    let peers = self.named(peers);
-                    Cell { direction, verdict, subjects: subjects.clone(), peers, traffic }
-                },
-            ));
         }
         difference
     }
@@ -328,11 +335,23 @@ impl<'a> Comparison<'a> {
                 }
             }
         }
-        let pairs = groups.into_iter().map(|(((namespace, name), endpoints, _), ends)| Pair {
-            subject: DiffSubject { namespace, name, ends },
-            endpoints,
+        let pairs = groups.into_iter().map(|(((namespace, name), endpoints, _), ends)| {
+            let own_node = self.own_node(endpoints, &ends);
+            Pair { subject: DiffSubject { namespace, name, ends, own_node }, endpoints }
         });
         (pairs.collect(), Difference { cells: Vec::new(), added, removed, moved })
+    }
+
+    /// What the nodes that an endpoint is on go by, other than the endpoint itself.
+    fn own_node(&self, endpoints: [EndpointId; 2], ends: &[End]) -> Vec<End> {
+        let sides = self.programs.iter().zip(endpoints).zip(&self.of_node);
+        let peers = sides.flat_map(|((program, id), of_node)| {
+            let node = program.entry(id).and_then(|entry| entry.node);
+            node.and_then(|node| of_node.get(&node)).into_iter().flatten()
+        });
+        let peers: BTreeSet<usize> = peers.copied().collect();
+        let peers = peers.into_iter().filter_map(|at| self.peers.get(at));
+        peers.filter(|end| !ends.contains(end)).cloned().collect()
     }
 
     fn general(&mut self, profiles: [ProfileId; 2]) -> Arc<General> {
@@ -353,7 +372,12 @@ impl<'a> Comparison<'a> {
                 }
             }
         }
-        general.body = self.body(&general, &HashSet::default());
+        for (kind, changes) in &general.changes {
+            for ((direction, allowed), traffic) in changes {
+                let cut = (*direction, *allowed, traffic.clone());
+                general.cuts.entry(cut).or_default().push(*kind);
+            }
+        }
         let general = Arc::new(general);
         self.general.insert(profiles, general.clone());
         general
@@ -376,55 +400,42 @@ impl<'a> Comparison<'a> {
         compared.clone()
     }
 
-    /// The changes of a subject, if they are not those of its profiles: where its own node or it itself is concerned.
-    fn exceptional(&self, pair: &Pair, general: &General) -> Option<Body> {
-        let end = pair.subject.ends.first()?;
+    /// What is different for one subject: where its own node or it itself is concerned.
+    fn exceptions(&self, pair: &Pair, general: &General) -> Exceptions {
+        let subject = &pair.subject;
+        let Some(end) = subject.ends.first() else { return Vec::new() };
         let cuts = self.cuts(pair);
+        // A peer may be the same endpoint in one of the programs only.
         let mut special: BTreeSet<usize> = BTreeSet::new();
         let places = self.of_node.iter().zip(&self.of_endpoint);
-        for ((program, id), (of_node, of_endpoint)) in
-            self.programs.iter().zip(pair.endpoints).zip(places)
-        {
-            let Some(entry) = program.entry(id) else { continue };
+        let sides = self.programs.iter().zip(pair.endpoints).zip(places);
+        for ((program, id), (of_node, of_endpoint)) in sides {
             special.extend(of_endpoint.get(&id).into_iter().flatten());
-            special.extend(entry.node.and_then(|it| of_node.get(&it)).into_iter().flatten());
-            if entry.host {
+            if program.entry(id).is_some_and(|entry| entry.host) {
                 // Two addresses of one node may be known as those of different ones.
                 special.extend(of_node.values().flatten());
             }
         }
-        let mut body: Vec<(PeerRef, Changes)> = Vec::new();
-        let mut excluded = HashSet::default();
-        let policed =
-            self.programs.iter().any(|it| it.options().self_traffic == SelfTraffic::Policed);
+        let mut exceptions = Vec::new();
         for at in special {
             let Some(peer) = self.peers.get(at) else { continue };
-            if pair.subject.ends.contains(peer) {
-                // Cells do not include a subject among its own peers, so that others may share them.
-                let changes = if policed { self.decided(end, peer, &cuts) } else { Changes::new() };
-                if !changes.is_empty() {
-                    body.push((PeerRef::Itself(peer.clone()), changes));
-                }
+            if subject.ends.contains(peer) || subject.own_node.contains(peer) {
                 continue;
             }
             let changes = self.decided(end, peer, &cuts);
             let kind = self.programs.map(|program| program.resolve(peer).identity);
             if general.changes.get(&kind).map_or(!changes.is_empty(), |usual| *usual != changes) {
-                excluded.insert(at);
-                body.push((PeerRef::Listed(at), changes));
+                exceptions.push((Special::Listed(at), changes));
             }
         }
-        if body.is_empty() {
-            return None;
+        let changes = subject.own_node.iter().map(|it| (it, self.decided(end, it, &cuts)));
+        exceptions.extend(apart(changes.collect(), Special::OwnNode));
+        let policed = |it: &&Program| it.options().self_traffic == SelfTraffic::Policed;
+        if self.programs.iter().any(policed) {
+            let changes = subject.ends.iter().map(|it| (it, self.decided(end, it, &cuts)));
+            exceptions.extend(apart(changes.collect(), Special::Itself));
         }
-        let mut all = self.body(general, &excluded);
-        for (peer, changes) in body {
-            for ((direction, allowed), traffic) in changes {
-                all.entry((direction, allowed, traffic)).or_default().push(peer.clone());
-            }
-        }
-        all.values_mut().for_each(|peers| peers.sort_unstable());
-        Some(all)
+        exceptions
     }
 
     /// Where any profile that may judge a subject cuts the traffic.
@@ -469,42 +480,64 @@ impl<'a> Comparison<'a> {
         changes
     }
 
-    fn body(&self, general: &General, excluded: &HashSet<usize>) -> Body {
-        let mut body = Body::new();
-        for (kind, changes) in &general.changes {
-            let members = self.kinds.get(kind).into_iter().flatten();
-            let members: Vec<_> = members.filter(|at| !excluded.contains(at)).collect();
-            if members.is_empty() {
-                continue;
-            }
+    /// The peers of each cut as they are told of, neighbouring addresses joined.
+    fn told(
+        &self,
+        cuts: BTreeMap<Cut, Vec<Kind>>,
+        exceptions: Exceptions,
+    ) -> BTreeMap<Cut, Vec<DiffPeer>> {
+        let except: BTreeSet<usize> = exceptions
+            .iter()
+            .filter_map(|(special, _)| match special {
+                Special::Listed(at) => Some(*at),
+                Special::OwnNode(_) | Special::Itself(_) => None,
+            })
+            .collect();
+        let mut listed: BTreeMap<Cut, (BTreeSet<usize>, Vec<DiffPeer>)> = BTreeMap::new();
+        for (cut, kinds) in cuts {
+            let members = kinds.iter().filter_map(|kind| self.kinds.get(kind)).flatten();
+            let members = members.copied().filter(|at| !except.contains(at));
+            listed.entry(cut).or_default().0.extend(members);
+        }
+        for (special, changes) in exceptions {
             for ((direction, allowed), traffic) in changes {
-                let peers = body.entry((*direction, *allowed, traffic.clone())).or_default();
-                peers.extend(members.iter().map(|at| PeerRef::Listed(**at)));
+                let (members, apart) = listed.entry((direction, allowed, traffic)).or_default();
+                match &special {
+                    Special::Listed(at) => drop(members.insert(*at)),
+                    Special::Itself(end) => apart.push(DiffPeer::Itself(end.clone())),
+                    Special::OwnNode(end) => apart.push(DiffPeer::OwnNode(end.clone())),
+                }
             }
         }
-        body.values_mut().for_each(|peers| peers.sort_unstable());
-        body
+        let listed = listed
+            .into_iter()
+            .filter(|(_, (members, apart))| !members.is_empty() || !apart.is_empty());
+        listed.map(|(cut, (members, apart))| (cut, self.named(&members, apart))).collect()
     }
 
-    /// Sorted peers as they are told of, neighbours joined.
-    fn named(&self, peers: Vec<PeerRef>) -> Vec<DiffPeer> {
-        let (mut ranges, mut others) = (Vec::new(), Vec::new());
-        for peer in peers {
-            match peer {
-                PeerRef::Itself(end) => others.push(DiffPeer::Itself(end)),
-                PeerRef::Listed(at) => match (self.ranges.get(at), self.peers.get(at)) {
-                    (Some(range), _) => ranges.push(range.clone()),
-                    (None, Some(End::Endpoint { namespace, name })) => {
-                        let (namespace, name) = (namespace.clone(), name.clone());
-                        others.push(DiffPeer::Endpoint { namespace, name });
-                    }
-                    (None, _) => {}
-                },
-            }
-        }
+    fn named(&self, members: &BTreeSet<usize>, apart: Vec<DiffPeer>) -> Vec<DiffPeer> {
+        let ranges = members.iter().filter_map(|at| self.ranges.get(*at)).cloned().collect();
         let ranges = coalesce(ranges).into_iter().map(DiffPeer::Addresses);
-        ranges.chain(others).collect()
+        let names = members.range(self.ranges.len()..).filter_map(|at| self.peers.get(*at));
+        let names = names.filter_map(|end| match end {
+            End::Endpoint { namespace, name } => {
+                let (namespace, name) = (namespace.clone(), name.clone());
+                Some(DiffPeer::Endpoint { namespace, name })
+            }
+            End::Address(_) => None,
+        });
+        ranges.chain(names).chain(apart).collect()
     }
+}
+
+/// Ends with their changes: as one where all change alike, and without those that do not change.
+fn apart(changes: Vec<(&End, Changes)>, special: fn(Option<End>) -> Special) -> Exceptions {
+    let alike = changes.windows(2).all(|it| matches!(it, [(_, one), (_, two)] if one == two));
+    if alike && let Some((_, all)) = changes.first() {
+        return if all.is_empty() { Vec::new() } else { vec![(special(None), all.clone())] };
+    }
+    let changed = changes.into_iter().filter(|(_, changes)| !changes.is_empty());
+    changed.map(|(end, changes)| (special(Some(end.clone())), changes)).collect()
 }
 
 fn directed(direction: Direction, subject: &End, peer: &End, traffic: Traffic) -> Flow {
@@ -523,7 +556,10 @@ impl fmt::Display for DiffPeer {
             }
             Self::Addresses(range) => write!(f, "{}-{}", range.start(), range.end()),
             Self::Endpoint { namespace, name } => write!(f, "{namespace}/{name}"),
-            Self::Itself(end) => write!(f, "itself ({end})"),
+            Self::OwnNode(None) => f.write_str("its own node"),
+            Self::OwnNode(Some(end)) => write!(f, "its own node ({end})"),
+            Self::Itself(None) => f.write_str("itself"),
+            Self::Itself(Some(end)) => write!(f, "itself ({end})"),
         }
     }
 }
