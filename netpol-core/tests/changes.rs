@@ -180,6 +180,37 @@ fn the_own_node_may_come_back() {
     assert!(allows(&mut cluster, "192.168.0.2", "10.0.0.1"));
 }
 
+/// NP-ISO-9, NP-LIFE-3: a pod gets its address, its node, another address and another uid, while its labels stay.
+#[test]
+fn a_pod_that_changes_stays_isolated() {
+    let mut cluster = cluster();
+    cluster.upsert_policy(isolate("x/p", "app=new", vec![own("x", "app=friend")]));
+    cluster.upsert_endpoint(pod("x/new", "app=new", ""));
+    assert!(allows(&mut cluster, "10.0.0.1", "10.0.2.1"), "nobody has the address yet");
+    for at in ["10.0.2.1", "10.0.2.1 fd00:2::1", "10.0.2.2", "10.0.2.1"] {
+        cluster.upsert_endpoint(pod("x/new", "app=new", at));
+        let first = at.split_whitespace().next().expect("an address");
+        assert!(!allows(&mut cluster, "10.0.0.1", first), "{at}");
+        assert!(!allows(&mut cluster, "10.0.0.1", first), "{at}, nothing new");
+    }
+    // What comes after it means what it would have meant before.
+    cluster.upsert_policy(isolate("x/q", "app=new", vec![own("x", "app=b")]));
+    assert!(allows(&mut cluster, "10.0.0.2", "10.0.2.1"));
+    cluster.upsert_policy(isolate("x/q", "app=new", vec![]));
+    assert!(!allows(&mut cluster, "10.0.0.2", "10.0.2.1"));
+    cluster.upsert_endpoint(pod("x/friend", "app=friend", ""));
+    cluster.upsert_endpoint(pod("x/friend", "app=friend", "10.0.2.9"));
+    assert!(allows(&mut cluster, "10.0.2.9", "10.0.2.1"));
+    cluster.upsert_endpoint(pod("x/friend", "app=friend", "10.0.2.8"));
+    assert!(allows(&mut cluster, "10.0.2.8", "10.0.2.1"));
+    assert!(!allows(&mut cluster, "10.0.2.9", "10.0.2.1"));
+    // Its namespace is selected by another label from now on.
+    cluster.upsert_policy(forbid("f", "team=z", of_namespaces("")));
+    assert!(allows(&mut cluster, "10.0.2.1", "10.0.0.1"));
+    cluster.upsert_namespace(Namespace::new("x", labels("team=z")));
+    assert!(!allows(&mut cluster, "10.0.2.1", "10.0.0.1"));
+}
+
 /// A pod that goes to another node takes along what was there for it alone.
 #[test]
 fn a_pod_may_move_away() {

@@ -72,7 +72,8 @@ impl Compiler {
         // The new workload is joined before the old one is left, which is often the same.
         let place = new.map(|endpoint| self.join(cluster, id, endpoint));
         if let Some((id, old)) = vacated {
-            self.leave(id, &old);
+            let stays = place.as_ref().is_some_and(|it| it.workload == old.workload);
+            self.leave(id, &old, stays);
         }
         match place {
             Some(placed) => self.places.place(key.clone(), id, placed),
@@ -105,7 +106,7 @@ impl Compiler {
         placed
     }
 
-    fn leave(&mut self, id: u32, placed: &Placed) {
+    fn leave(&mut self, id: u32, placed: &Placed, stays: bool) {
         if self.is_policed(placed) {
             let state = self.workloads.state(placed.workload);
             state.policed -= 1;
@@ -114,7 +115,7 @@ impl Compiler {
             }
         }
         self.touch_addresses(placed);
-        if let Some(gone) = self.workloads.leave(placed.workload, id) {
+        if let Some(gone) = self.workloads.leave(placed.workload, id, stays) {
             for policy in &gone.selected_by {
                 self.policies.deselect(*policy, &mut self.atoms);
             }

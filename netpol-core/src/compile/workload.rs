@@ -111,9 +111,13 @@ impl Workloads {
         (WorkloadId(id), !known)
     }
 
-    /// One endpoint less. Returns the state of a workload that has none left.
-    pub(super) fn leave(&mut self, id: WorkloadId, endpoint: u32) -> Option<State> {
+    /// One endpoint less, unless it `stays`, having joined the same workload again. Returns the state of a workload
+    /// that has none left.
+    pub(super) fn leave(&mut self, id: WorkloadId, endpoint: u32, stays: bool) -> Option<State> {
         self.ids.release(id.0);
+        if stays {
+            return None;
+        }
         let state = self.state(id);
         state.endpoints.remove(endpoint);
         if !state.endpoints.is_empty() {
