@@ -636,7 +636,15 @@ impl Left {
                 }
             }
             1 => {
-                let Some(it) = one(choices, &objects.endpoints) else { return };
+                let Some(mut it) = one(choices, &objects.endpoints) else { return };
+                // One that is there already gets another place, and selectors see nothing of it.
+                let there: Vec<Endpoint> = self.endpoints.values().cloned().collect();
+                if choices.one_in(2)
+                    && let Some(same) = one(choices, &there)
+                {
+                    let Endpoint { addresses, node, phase, .. } = it;
+                    it = Endpoint { addresses, node, phase, ..same };
+                }
                 let key = (it.namespace.to_string(), it.name.to_string(), it.uid.to_string());
                 match happens {
                     Happens::Upsert => {

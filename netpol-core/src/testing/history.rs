@@ -1,6 +1,6 @@
 use super::{Choices, world};
 use crate::cluster::Cluster;
-use crate::model::{Objects, Options};
+use crate::model::{Endpoint, Objects, Options};
 
 /// Objects of two worlds, which come, change and go one by one.
 ///
@@ -40,7 +40,17 @@ impl History {
                 told
             }
             1..=3 => {
-                let Some(endpoint) = any(choices, &objects.endpoints) else { return String::new() };
+                let Some(mut endpoint) = any(choices, &objects.endpoints) else {
+                    return String::new();
+                };
+                // One that is there already gets another place, and selectors see nothing of it.
+                let there: Vec<Endpoint> = cluster.endpoints().cloned().collect();
+                if choices.one_in(3)
+                    && let Some(same) = any(choices, &there)
+                {
+                    let Endpoint { addresses, node, phase, .. } = endpoint;
+                    endpoint = Endpoint { addresses, node, phase, ..same };
+                }
                 let told = format!("endpoint {}/{} {}", endpoint.namespace, endpoint.name, !goes);
                 match goes {
                     true => {
