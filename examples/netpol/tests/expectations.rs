@@ -57,6 +57,17 @@ fn the_other_reading_of_an_open_point_changes_the_rows_that_depend_on_it() {
     assert_eq!((run.code, last_line(&run)), (0, "1 passed, 0 failed, 2 skipped"));
 }
 
+#[test]
+fn manifests_that_the_shell_made_of_one_option_are_manifests() {
+    let case = own("tests/cases/a-pod-reaches-itself");
+    let path = |name: &str| case.join(name).display().to_string();
+    let [cluster, policies, expect] = ["cluster.yaml", "policies.yaml", "expect.tsv"].map(path);
+    let run = netpol(&["test", "-f", &cluster, &policies, &expect]);
+    assert_eq!((run.code, last_line(&run)), (0, "3 passed, 0 failed"));
+    let run = netpol(&["test", "-f", &cluster, &policies]);
+    assert_eq!(run.code, 2, "there is nothing to expect");
+}
+
 fn all_pass(cases: &Path, how: &[&str]) {
     let mut wrong = Vec::new();
     for case in directories(cases) {

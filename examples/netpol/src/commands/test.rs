@@ -31,7 +31,7 @@ use crate::world::{World, flow};
 pub(crate) struct TestArgs {
     #[command(flatten)]
     input: InputArgs,
-    /// Files of expectations
+    /// Files of expectations; directories and manifests among them, which the shell made of one -f, count as input
     #[arg(required = true, value_name = "EXPECT.tsv")]
     expect: Vec<PathBuf>,
     /// Leave out the rows that are in this file, too; may be repeated
@@ -83,12 +83,30 @@ enum Observed {
     Skipped(String),
 }
 
+impl TestArgs {
+    /// The manifests and the files of expectations: `-f a.yaml b.yaml expect.tsv` is what `-f *.yaml` becomes.
+    fn split(&self) -> (InputArgs, Vec<PathBuf>) {
+        let is_manifest = |path: &PathBuf| {
+            let extension = path.extension().and_then(|it| it.to_str());
+            path.is_dir() || matches!(extension, Some("yaml" | "yml" | "json"))
+        };
+        let (manifests, expect) = self.expect.iter().cloned().partition(is_manifest);
+        let mut input = self.input.clone();
+        input.filename.extend::<Vec<PathBuf>>(manifests);
+        (input, expect)
+    }
+}
+
 pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     if args.live.is_some() {
         // Before there is a second thread.
         netpol_testbed::enter().map_err(Failure::unavailable)?;
     }
-    let mut input = args.input.read().map_err(Failure::input)?;
+    let (manifests, expect) = args.split();
+    if expect.is_empty() {
+        return Err(Failure::usage(anyhow::anyhow!("there is no file of expectations")));
+    }
+    let mut input = manifests.read().map_err(Failure::input)?;
     notes::tell(&input);
     let mut complete = input.is_complete(args.strict);
     if let Some(path) = &args.dns {
@@ -99,7 +117,7 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
 
     let (mut passed, mut failed, mut skipped) = (0_usize, 0_usize, 0_usize);
     let mut cases = Vec::new();
-    for path in &args.expect {
+    for path in &expect {
         for row in expectation::read(path).map_err(Failure::input)? {
             if skip.contains(&row.question) {
                 skipped += 1;
