@@ -211,6 +211,26 @@ fn a_pod_that_changes_stays_isolated() {
     assert!(!allows(&mut cluster, "10.0.2.1", "10.0.0.1"));
 }
 
+/// NP-NODE-1: that a pod was denied by an Admin policy says nothing on the node, whatever became of the pod.
+#[test]
+fn what_was_denied_to_a_pod_is_not_denied_to_the_node() {
+    let mut cluster = cluster();
+    cluster.upsert_policy(isolate("x/p", "app=a", vec![]));
+    let mut deny = forbid("d", "team=x", own("x", "app=intruder"));
+    deny.ingress = deny.egress.take();
+    cluster.upsert_policy(deny);
+    cluster.upsert_endpoint(pod("x/i", "app=intruder", "10.0.0.9"));
+    assert!(allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
+    cluster.remove_endpoint("x", "i", "");
+    assert!(allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
+    // Now a rule can tell the node's address from others.
+    let to_node = Block::new("192.168.0.0/24".parse().expect("a block"), []);
+    let mut out = isolate("x/q", "app=b", vec![Peer::Block(to_node)]);
+    out.egress = out.ingress.take();
+    cluster.upsert_policy(out);
+    assert!(allows(&mut cluster, "192.168.0.1", "10.0.0.1"));
+}
+
 /// A pod that goes to another node takes along what was there for it alone.
 #[test]
 fn a_pod_may_move_away() {

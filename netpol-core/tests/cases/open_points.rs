@@ -250,6 +250,16 @@ fn host_network_port_names() -> Vec<Case> {
             o.duplicate_port_names = DuplicatePortNames::None;
         })
         .expect("CH-NAME-HOST, CH-DUP-NAME", "x/b > 10.1.0.1 81/tcp", Allow, NotJudged)
+        // That a pod declares the same does not make the node's address one that does.
+        .pod(pod("y/b", "app=b", "10.0.1.2").declares("web", "80/tcp"))
+        .options(|_| {})
+        .expect("CH-NAME-HOST, NP-PORT-13", "x/b > y/b 80/tcp", Allow, Allow)
+        .expect("CH-NAME-HOST, NP-PORT-13", "x/b > 10.1.0.1 80/tcp", Deny, NotJudged)
+        .without_policies()
+        .policy(admin("a", 0, "").egress([deny(every_pod(), ports([named_any("web")]))]))
+        .options(|o| o.host_network_port_names = HostNetworkPortNames::Resolved)
+        .expect("CH-NAME-HOST, C-PROTO-6", "x/b > y/b 80/tcp", Deny, Allow)
+        .expect("CH-NAME-HOST, C-PROTO-6", "x/b > 10.1.0.1 80/tcp", Allow, NotJudged)
         .without_policies()
         .policy(into_web)
         .options(|o| o.host_network_subjects = HostNetworkSubjects::Policed)
