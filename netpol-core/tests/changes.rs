@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use netpol_core::compile::Compiler;
 use netpol_core::model::{
-    Action, Block, DeclaredPort, Direction, DomainName, DomainPattern, Endpoint, Family, Flow,
+    Action, Block, DeclaredPort, Direction, DomainName, DomainPattern, End, Endpoint, Family, Flow,
     Labels, Namespace, NamespaceScope, Node, Objects, Options, Peer, Peers, Phase, PodSelector,
     Policy, PolicyKey, PolicyKind, PortMatch, Ports, Protocol, Requirement, Rule, Selector,
     Subject, Tie, Tier, Traffic,
@@ -299,6 +299,11 @@ fn thousands_come_and_go() {
                         let flow = Flow::new(at(number), address("10.0.0.1"), Traffic::tcp(80));
                         let allowed = program.decide(&flow).is_allowed();
                         assert_eq!(allowed, here.contains(&number), "{alike} {step}: {flow}");
+                        let (namespace, name) = ("x".into(), format!("p{number}").into());
+                        let by_name = End::Endpoint { namespace, name };
+                        let flow = Flow { source: by_name, ..flow };
+                        let allowed = program.decide(&flow).is_allowed();
+                        assert_eq!(allowed, here.contains(&number), "{alike} {step}: {flow}");
                     }
                 }
             }
@@ -480,9 +485,8 @@ fn a_pod_starts_isolated() {
     for order in orders(events.len()) {
         let mut cluster = cluster();
         order.iter().for_each(|at| events[*at](&mut cluster));
-        let by_name =
-            netpol_core::model::End::Endpoint { namespace: "z".into(), name: "new".into() };
-        let source = netpol_core::model::End::Address(address("10.0.0.1"));
+        let by_name = End::Endpoint { namespace: "z".into(), name: "new".into() };
+        let source = End::Address(address("10.0.0.1"));
         let asked = Flow { source, destination: by_name, traffic: Traffic::tcp(80) };
         assert!(!compile(&cluster, Scope::Cluster).decide(&asked).is_allowed(), "{order:?}");
         cluster.upsert_endpoint(pod("z/new", "app=new", "10.0.2.1"));

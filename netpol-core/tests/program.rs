@@ -86,7 +86,10 @@ fn is_consistent(judged: &Explained) -> bool {
     let after = judged.steps.iter().skip_while(|it| !matches!(it.outcome, Outcome::Decides(..)));
     let nothing_after = after.skip(1).all(|it| it.outcome == Outcome::NotReached);
     let in_order = judged.steps.is_sorted_by_key(|step| step.tier);
-    let stands_for = judged.reason.verdict().is_none_or(|verdict| verdict == judged.verdict);
+    let stands_for = match judged.reason {
+        Reason::OtherProtocol => judged.reason.verdict().is_none(),
+        _ => judged.reason.verdict() == Some(judged.verdict),
+    };
     by_rule && nothing_after && in_order && stands_for
 }
 
