@@ -66,6 +66,7 @@
 //!   of the kernel that matters.
 #![forbid(unsafe_code)]
 
+mod backend;
 pub mod conntrack;
 mod error;
 mod location;
@@ -83,6 +84,7 @@ mod wire;
 pub use error::{Error, Object, Refusal};
 pub use monitor::{Interference, Monitor, Process};
 pub use name::{Comment, Name, NameError};
-pub use nft::{Change, Nft, Report, Status, TableStatus};
+pub use netpol_core::backend::{Change, Report};
+pub use nft::{Nft, Status, TableStatus};
 pub use render::{Log, Options, render};
 pub use verify::{Mismatch, verify};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
+use netpol_core::backend::{Change, Count, Report};
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::Program;
 use nix::errno::Errno;
@@ -12,7 +13,7 @@ use crate::monitor::Monitor;
 use crate::name::Name;
 use crate::plan::{Plan, Step};
 use crate::render::{Options, denied_chain, render};
-use crate::ruleset::{self, Count, Ruleset, TableReader};
+use crate::ruleset::{self, Ruleset, TableReader};
 use crate::socket::Socket;
 use crate::verify::{Mismatch, verify};
 use crate::wire::batch::Batch;
@@ -31,30 +32,6 @@ pub struct Nft {
     options: Options,
     /// What is in force, as far as we know, and the generation in which it was.
     written: Option<(Ruleset, u32)>,
-}
-
-/// What a synchronisation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
-    /// Whether the kernel's state had to be changed.
-    pub change: Change,
-    /// Somebody else had changed our tables since they were written.
-    pub interfered: bool,
-    /// How many transactions that took.
-    pub steps: usize,
-    /// Size of all transactions.
-    pub bytes: usize,
-}
-
-/// How a synchronisation changed the kernel's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Not at all: it agreed already.
-    None,
-    /// Our tables were not there.
-    Created,
-    /// Our tables said something else.
-    Updated,
 }
 
 /// What is in the kernel.

@@ -11,6 +11,7 @@
 //! | [`cluster`] | objects as they come and go | the state of now; the only thing that changes |
 //! | [`compile`](mod@compile) | the state of now | the program |
 //! | [`program`] | a flow | [`decide`](Program::decide) and [`explain`](Program::explain); members of sets for backends |
+//! | [`backend`] | the program | the kernel, by crates that implement it |
 //!
 //! [`reference`](mod@reference) is the specification as code: slow, short, and sharing nothing with `compile` and `program`. It is
 //! what they are tested against.
@@ -52,6 +53,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod cluster;
 pub mod compile;
 pub mod manifest;

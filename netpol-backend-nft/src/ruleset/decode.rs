@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netpol_core::backend::Count;
+
 use super::encode::{
     DESTINATION_PORT, ESTABLISHED_OR_RELATED, ICMP_TYPE, LIMIT_BURST, NO_STATE, Shape, address,
     hook_number, second_register,
 };
 use super::{
-    AddressVerdict, Base, Chain, Comment, Count, Elements, Family, Hook, Name, Ownership, Rule,
-    Set, Side, Statement, Table, Verdict,
+    AddressVerdict, Base, Chain, Comment, Elements, Family, Hook, Name, Ownership, Rule, Set, Side,
+    Statement, Table, Verdict,
 };
 use crate::wire::expression::{Expression, RawVerdict};
 use crate::wire::reader::{Attributes, Message, be16};

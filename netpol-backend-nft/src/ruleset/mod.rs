@@ -295,12 +295,3 @@ impl Verdict {
         }
     }
 }
-
-/// What counters have seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Count {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes of the packets, from the IP header on.
-    pub bytes: u64,
-}

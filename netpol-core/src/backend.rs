@@ -1,0 +1,197 @@
+//! What a host needs of whatever puts a [`Program`] into force, so that it can choose at run time, and so that a third
+//! party can bring its own.
+//!
+//! A backend sees the program and nothing before it: no policies, selectors or labels. How it makes the kernel agree
+//! is its own business; nftables is not iptables with other words.
+//!
+//! ```
+//! use netpol_core::Program;
+//! use netpol_core::backend::{Backend, Change, Error};
+//!
+//! fn enforce(backend: &mut dyn Backend, program: &Program) -> Result<(), Error> {
+//!     let report = backend.sync(program)?;
+//!     if report.change != Change::None {
+//!         println!("{}: {} steps", backend.name(), report.steps);
+//!     }
+//!     assert!(backend.verify(program)?.is_empty());
+//!     Ok(())
+//! }
+//! ```
+
+use std::error;
+use std::fmt;
+use std::ops::AddAssign;
+
+use crate::model::{Direction, Flow};
+use crate::program::Program;
+
+/// Puts programs into force in one network namespace.
+pub trait Backend: fmt::Debug + Send {
+    /// What it writes to, such as `nft` or `iptables-legacy`.
+    fn name(&self) -> &str;
+
+    /// Makes the kernel judge packets as the program does. Does nothing if it does already, be it from a previous run;
+    /// repairs what others have changed of ours. At no moment anything is allowed that neither the old nor the new
+    /// program allows.
+    ///
+    /// # Errors
+    ///
+    /// What is in force then is the old program, the new one, or a step in between; the next call goes on from there.
+    fn sync(&mut self, program: &Program) -> Result<Report, Error>;
+
+    /// Reads back what is in force and compares it with the program, for every kind of packet that either can tell
+    /// apart. No mismatch is the proof that they agree.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn verify(&mut self, program: &Program) -> Result<Vec<Mismatch>, Error>;
+
+    /// Counts what is in force.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn status(&mut self) -> Result<Status, Error>;
+
+    /// Removes everything of ours, whether or not it is there. Nothing is policed afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If something is left.
+    fn remove(&mut self) -> Result<(), Error>;
+}
+
+/// What a synchronisation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Whether the kernel's state had to be changed.
+    pub change: Change,
+    /// Somebody else had changed what is ours since it was written.
+    pub interfered: bool,
+    /// How many commits it took, each all or nothing.
+    pub steps: usize,
+    /// How many bytes were sent to the kernel or its tools.
+    pub bytes: usize,
+}
+
+/// How a synchronisation changed the kernel's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Not at all: it agreed already.
+    None,
+    /// Nothing of ours was there.
+    Created,
+    /// It said something else.
+    Updated,
+}
+
+/// What is in force, counted over all address families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Something of ours is there.
+    pub present: bool,
+    /// Chains.
+    pub chains: usize,
+    /// Rules in all chains.
+    pub rules: usize,
+    /// Sets and maps.
+    pub sets: usize,
+    /// Elements in all sets and maps.
+    pub elements: usize,
+    /// What endpoints were not allowed to send, since the rules were written.
+    pub denied_egress: Count,
+    /// What endpoints were not allowed to receive, since the rules were written.
+    pub denied_ingress: Count,
+}
+
+impl Status {
+    /// What endpoints were denied in a direction.
+    pub fn denied(&self, direction: Direction) -> Count {
+        match direction {
+            Direction::Egress => self.denied_egress,
+            Direction::Ingress => self.denied_ingress,
+        }
+    }
+}
+
+/// Packets that met a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many.
+    pub packets: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// A kind of packet that the kernel does not treat as the program would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// An example, where the mismatch is about a flow.
+    pub flow: Option<Flow>,
+    /// What differs, in words.
+    pub text: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Why a backend could not do what it was asked. Displays as the backend's own error.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    own: Box<dyn error::Error + Send + Sync>,
+}
+
+impl Error {
+    /// An error of a kind.
+    pub fn new(kind: ErrorKind, own: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        Self { kind, own: own.into() }
+    }
+
+    /// What a host can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The backend's own error, which says what the kernel or its tool refused.
+    pub fn own(&self) -> &(dyn error::Error + Send + Sync + 'static) {
+        &*self.own
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.own.fmt(f)
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.own.source()
+    }
+}
+
+/// What a host can do about an error of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Get the privilege: the caller may not change this network namespace.
+    NotPermitted,
+    /// Install what is missing: a kernel module, a tool.
+    Unsupported,
+    /// Try again: somebody else keeps changing the state, or the kernel was short of something.
+    Transient,
+    /// Report it: the kernel or its tool refused what was asked.
+    Refused,
+}
