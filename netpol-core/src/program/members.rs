@@ -3,7 +3,7 @@ use std::ops::RangeInclusive;
 
 use crate::model::Family;
 
-use super::{Class, ClassId, IdentityId, NodeId, Program, Scope, Verdict};
+use super::{Class, ClassId, IdentityId, Known, NodeId, Program, Scope, Verdict};
 
 /// The addresses of one family that a class allows: what a backend puts into the kernel's sets.
 ///
@@ -27,10 +27,7 @@ impl Program {
     /// them (NP-NODE-1). `O(n log n)` in the addresses of the class.
     pub fn members(&self, id: ClassId, family: Family) -> Members {
         let class = self.class(id);
-        let ranges = self.ranges(class, family);
-        let mut members =
-            Members { default: class.default, ranges, allow: Vec::new(), deny: Vec::new() };
-
+        let mut members = self.member_ranges(id, family);
         for identity in class.exceptions.iter().filter_map(|id| self.inner.identities.get(id.0)) {
             for address in identity.addresses.iter().filter(|it| Family::of(*it) == family) {
                 members.set(address, class.default.opposite());
@@ -58,6 +55,25 @@ impl Program {
         members
     }
 
+    /// What is among the members of a class, single addresses left out: `default` and `ranges`.
+    pub fn member_ranges(&self, id: ClassId, family: Family) -> Members {
+        let class = self.class(id);
+        let ranges = self.ranges(class, family);
+        Members { default: class.default, ranges, allow: Vec::new(), deny: Vec::new() }
+    }
+
+    /// What a class says of an address that means something of its own; `None` of all others, whose verdict follows from
+    /// `default` and `ranges` of the [`members`](Self::members). Single addresses are listed there if it differs.
+    pub fn member(&self, id: ClassId, address: IpAddr) -> Option<Verdict> {
+        let class = self.class(id);
+        let known = self.inner.addresses.lookup(address);
+        if self.is_at_own_node(address, known) && class.allows_own_node(known.identity()) {
+            return Some(Verdict::Allow);
+        }
+        let known = self.inner.addresses.known(address)?;
+        Some(class.verdict(known.identity()))
+    }
+
     /// The addresses of the blocks that a class makes an exception of, single addresses aside.
     fn ranges(&self, class: &Class, family: Family) -> Vec<RangeInclusive<IpAddr>> {
         let exceptions = class.exceptions.iter().filter_map(|id| self.inner.identities.get(id.0));
@@ -71,22 +87,25 @@ impl Program {
 
     /// The addresses of the node that the program is scoped to, as far as no ordinary endpoint has them.
     fn own_node_addresses(&self, family: Family) -> impl Iterator<Item = (IpAddr, IdentityId)> {
-        let own = self.own_node();
         let addresses = &self.inner.addresses;
-        let of_own = move |nodes: &[NodeId]| own.is_some_and(|own| nodes.contains(&own));
         addresses
             .nodes
-            .iter()
-            .filter(move |(address, nodes)| Family::of(**address) == family && of_own(nodes))
-            .map(|(address, _)| (*address, addresses.lookup(*address)))
-            .filter(|(_, known)| {
-                let entry = known.endpoint().and_then(|id| self.entry(id));
-                entry.is_none_or(|entry| entry.host)
-            })
+            .keys()
+            .filter(move |address| Family::of(**address) == family)
+            .map(|address| (*address, addresses.lookup(*address)))
+            .filter(|(address, known)| self.is_at_own_node(*address, *known))
             .map(|(address, known)| (address, known.identity()))
     }
 
-    fn own_node(&self) -> Option<NodeId> {
+    /// Whether an address is one of the node that the program is scoped to, and no ordinary endpoint's.
+    fn is_at_own_node(&self, address: IpAddr, known: Known) -> bool {
+        let nodes = self.inner.addresses.nodes_at(address);
+        !nodes.is_empty()
+            && self.own_node().is_some_and(|own| nodes.contains(&own))
+            && known.endpoint().and_then(|id| self.entry(id)).is_none_or(|entry| entry.host)
+    }
+
+    pub(super) fn own_node(&self) -> Option<NodeId> {
         let Scope::Node(own) = &self.inner.scope else { return None };
         self.inner.nodes.iter().find(|(_, name)| *name == own).map(|(id, _)| NodeId(id))
     }
@@ -104,7 +123,8 @@ impl Members {
         }
     }
 
-    fn by_range(&self, address: IpAddr) -> Verdict {
+    /// The verdict for an address that is not listed by itself.
+    pub fn by_range(&self, address: IpAddr) -> Verdict {
         let at = self.ranges.partition_point(|range| *range.end() < address);
         match self.ranges.get(at) {
             Some(range) if range.contains(&address) => self.default.opposite(),

@@ -26,6 +26,7 @@ mod partition;
 mod profile;
 mod reach;
 mod shared;
+mod since;
 mod text;
 mod trace;
 
@@ -52,6 +53,7 @@ pub use members::Members;
 pub use partition::TrafficRange;
 pub use profile::{PortMap, Profile, ProfileId};
 pub use reach::{Party, Reach};
+pub use since::{Since, Slot};
 
 /// The compiled policies of a cluster, or of one node of it: see the [module](self).
 ///

@@ -43,6 +43,30 @@ impl<T: Clone> Table<T> {
         })
     }
 
+    /// What two tables do not share: the values at the same index before and now, equal ones among them.
+    pub(crate) fn unshared<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (u32, Option<&'a T>, Option<&'a T>)> {
+        let count = match Arc::ptr_eq(&self.chunks, &before.chunks) {
+            true => 0,
+            false => self.chunks.len().max(before.chunks.len()),
+        };
+        let chunks = (0..count).zip((0..).step_by(CHUNK));
+        let chunks = chunks.map(|(at, first)| (first, before.chunks.get(at), self.chunks.get(at)));
+        let differ = chunks.filter(|(_, before, now)| match (before, now) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
+            _ => true,
+        });
+        differ.flat_map(|(first, before, now)| {
+            let value = |chunk: Option<&'a Arc<[Option<T>]>>, at: usize| chunk?.get(at)?.as_ref();
+            (first..)
+                .zip(0..CHUNK)
+                .map(move |(index, at)| (index, value(before, at), value(now, at)))
+                .filter(|(_, before, now)| before.is_some() || now.is_some())
+        })
+    }
+
     pub(crate) fn set(&mut self, at: u32, value: T) {
         *self.slot(at) = Some(value);
     }
@@ -124,6 +148,43 @@ impl<T: Copy + Ord> SortedSet<T> {
             Self::Long(chunks) => (&[][..], &**chunks),
         };
         short.iter().chain(long.iter().flat_map(|(_, chunk)| chunk.iter())).copied()
+    }
+
+    /// The values that only one of two sets holds. Chunks that they share are not looked at.
+    pub(crate) fn difference(&self, other: &Self) -> Vec<T> {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        match (self, other) {
+            (Self::Long(a), Self::Long(b)) => {
+                let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+                loop {
+                    let chunks = match (a.peek(), b.peek()) {
+                        (None, None) => break,
+                        (Some((_, one)), Some((_, other))) if Arc::ptr_eq(one, other) => {
+                            (a.next(), b.next(), true)
+                        }
+                        (Some((one, _)), Some((other, _))) if one > other => {
+                            (None, b.next(), false)
+                        }
+                        (None, Some(_)) => (None, b.next(), false),
+                        (Some(_), _) => (a.next(), None, false),
+                    };
+                    if let (one, other, false) = chunks {
+                        ours.extend(one.into_iter().flat_map(|(_, chunk)| chunk.iter()));
+                        theirs.extend(other.into_iter().flat_map(|(_, chunk)| chunk.iter()));
+                    }
+                }
+            }
+            (ours_all, theirs_all) => {
+                ours.extend(ours_all.iter());
+                theirs.extend(theirs_all.iter());
+            }
+        }
+        let missing = |values: &[T], of: &[T]| -> Vec<T> {
+            values.iter().copied().filter(|value| of.binary_search(value).is_err()).collect()
+        };
+        let mut only = missing(&ours, &theirs);
+        only.extend(missing(&theirs, &ours));
+        only
     }
 
     /// Adds a value; tells whether it was not there.
