@@ -102,10 +102,11 @@ fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
 }
 
 impl Profile {
-    /// Whether both share all that they are made of.
+    /// Whether both share what they are made of.
     fn is(&self, other: &Self) -> bool {
         same(self.ingress.as_ref(), other.ingress.as_ref())
             && same(self.egress.as_ref(), other.egress.as_ref())
+            && self.declared == other.declared
             && self.policies.len() == other.policies.len()
             && self.policies.iter().zip(&other.policies).all(|(a, b)| Arc::ptr_eq(a, b))
     }
