@@ -3,18 +3,22 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod connectivity;
 mod exit;
 mod expectation;
 mod explanation;
 mod input;
 mod live;
+mod matrix;
 mod notes;
 mod output;
 mod peer;
+mod picture;
 mod placement;
 mod reach;
 mod reading;
 mod style;
+mod traffic;
 mod truth_table;
 mod world;
 
@@ -39,6 +43,7 @@ enum Command {
     Check(commands::check::CheckArgs),
     Demo(commands::demo::DemoArgs),
     Explain(commands::explain::ExplainArgs),
+    List(commands::list::ListArgs),
     Test(commands::test::TestArgs),
     Validate(commands::validate::ValidateArgs),
 }
@@ -61,6 +66,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(args) => commands::check::run(args, &mut out),
         Command::Demo(args) => commands::demo::run(args, &mut out),
         Command::Explain(args) => commands::explain::run(args, &mut out),
+        Command::List(args) => commands::list::run(args, &mut out),
         Command::Test(args) => commands::test::run(args, &mut out),
         Command::Validate(args) => commands::validate::run(args, &mut out),
     }

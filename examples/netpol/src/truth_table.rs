@@ -26,7 +26,7 @@ pub(crate) struct Column {
 
 impl Cell {
     /// `.` open, `X` closed, `4` or `6` open in that family only, blank if there is nothing to tell.
-    fn sign(self) -> char {
+    pub(crate) fn sign(self) -> char {
         match self.open {
             [None, None] => ' ',
             [Some(true), Some(false)] => '4',
@@ -47,9 +47,13 @@ impl Cell {
     }
 }
 
-/// The sign of the end at this place in the list.
-fn sign(at: usize) -> char {
-    SIGNS.chars().nth(at).unwrap_or('?')
+/// The sign of the end at this place in a list of `count`: a letter, or two where letters do not suffice.
+fn sign(at: usize, count: usize) -> String {
+    let letter = |at: usize| SIGNS.chars().nth(at).unwrap_or('?');
+    match count <= SIGNS.len() {
+        true => letter(at).to_string(),
+        false => [letter(at / SIGNS.len()), letter(at % SIGNS.len())].iter().collect(),
+    }
 }
 
 /// Writes the tables beside each other. Where there is no room for all of them the first ones are left out. The last
@@ -60,22 +64,25 @@ pub(crate) fn write(
     columns: &[Column],
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let label = ends.iter().map(|end| end.len() + 2).max().unwrap_or(0).max(title.len());
+    let letters = sign(0, ends.len()).len();
+    let label = ends.iter().map(|end| end.len() + letters + 1).max().unwrap_or(0).max(title.len());
     let widest = columns.iter().map(|column| column.title.len()).max().unwrap_or(0);
-    let one = (2 * ends.len()).max(widest + 1) + 2;
+    let one = ((letters + 1) * ends.len()).max(widest + 1) + 2;
     let room = (WIDTH.saturating_sub(label) / one).max(1);
     let shown = &columns[columns.len().saturating_sub(room)..];
     let reference = columns.len().checked_sub(2).and_then(|at| columns.get(at));
     let last = columns.last().map(|column| column.title);
 
     let heads: String = shown.iter().map(|it| format!("   {:<1$}", it.title, one - 3)).collect();
-    writeln!(out, "{:<label$}{}", "", heads.trim_end())?;
-    let signs: String = (0..ends.len()).map(|at| format!(" {}", sign(at))).collect();
+    if widest > 0 {
+        writeln!(out, "{:<label$}{}", "", heads.trim_end())?;
+    }
+    let signs: String = (0..ends.len()).map(|at| format!(" {}", sign(at, ends.len()))).collect();
     let line = format!("  {signs:<0$}", one - 2).repeat(shown.len());
     let padding = " ".repeat(label - title.len());
     writeln!(out, "{}{padding}{}", style::bold(title), line.trim_end())?;
     for (row, end) in ends.iter().enumerate() {
-        let mut line = format!("{:<label$}", format!("{} {end}", sign(row)));
+        let mut line = format!("{:<label$}", format!("{} {end}", sign(row, ends.len())));
         for column in shown {
             line += "  ";
             for at in 0..ends.len() {
@@ -85,10 +92,10 @@ pub(crate) fn write(
                 let found = cell(column);
                 let wrong =
                     Some(column.title) == last && reference.is_some_and(|it| cell(it) != found);
-                line += " ";
+                line += &" ".repeat(letters);
                 line += &found.paint(wrong);
             }
-            line += &" ".repeat(one - 2 - 2 * ends.len());
+            line += &" ".repeat(one - 2 - (letters + 1) * ends.len());
         }
         writeln!(out, "{}", line.trim_end())?;
     }

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
+pub(crate) mod list;
 mod question;
 pub(crate) mod test;
 pub(crate) mod validate;

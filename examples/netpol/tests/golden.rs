@@ -1,0 +1,58 @@
+//! What commands print, byte by byte, in every format. `NETPOL_BLESS=1` writes what is printed now into the files.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::path::Path;
+
+use support::{netpol, own};
+
+/// Runs the command in this crate's directory of manifests and holds its output against `tests/golden/FILE`.
+fn check(file: &str, code: i32, arguments: &[&str]) {
+    let shop = own("../manifests").display().to_string();
+    let arguments: Vec<&str> =
+        arguments.iter().map(|it| if *it == "SHOP" { shop.as_str() } else { *it }).collect();
+    let run = netpol(&arguments);
+    assert_eq!(run.code, code, "{arguments:?}: {}", run.notes);
+    let path = own("tests/golden").join(file);
+    // Files are named as on the command line, which differs from place to place.
+    let printed = run.out.replace(&shop, "SHOP");
+    if std::env::var_os("NETPOL_BLESS").is_some() {
+        std::fs::write(&path, &printed).expect("written");
+    }
+    let expected = read(&path);
+    assert!(printed == expected, "{arguments:?} differs from {path:?}; it prints\n{printed}");
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+#[test]
+fn list_in_every_format() {
+    for format in ["text", "wide", "json", "yaml", "csv", "md", "dot"] {
+        check(&format!("list.{format}"), 0, &["list", "-f", "SHOP", "-o", format]);
+    }
+}
+
+#[test]
+fn list_with_its_flags() {
+    check("list-to.text", 0, &["list", "-f", "SHOP", "--to", "shop/api"]);
+    check("list-from-block.text", 0, &["list", "-f", "SHOP", "--from", "10.244.1.0/24"]);
+    check("list-world.text", 0, &["list", "-f", "SHOP", "--to", "world"]);
+    check("list-hypothetical.text", 0, &["list", "-f", "SHOP", "--from", "shop/[app=api]"]);
+    check("list-ingress.text", 0, &["list", "-f", "SHOP", "--direction", "ingress"]);
+    check("list-exposure.text", 0, &["list", "-f", "SHOP", "--exposure"]);
+    check("list-no-headers.csv", 0, &["list", "-f", "SHOP", "-o", "csv", "--no-headers"]);
+}
+
+#[test]
+fn truth_tables_in_every_format() {
+    for format in ["text", "json", "yaml", "csv", "md"] {
+        let file = format!("matrix.{format}");
+        check(&file, 0, &["list", "-f", "SHOP", "--matrix", "http", "-o", format]);
+    }
+    check("matrix-any.text", 0, &["list", "-f", "SHOP", "--matrix"]);
+    check("matrix-udp.text", 0, &["list", "-f", "SHOP", "--matrix", "53/udp"]);
+}
