@@ -216,3 +216,25 @@ fn a_changed_table_is_not_vouched_for() {
     let answer = ruleset.passes(Hook::Forward, &syn("10.0.0.3", "10.0.0.2", 80));
     assert_eq!(answer, Err(Undecided::Foreign("notrack".to_owned())));
 }
+
+/// What an audit would deny is reported by both ends, and goes on.
+#[test]
+fn an_audit_denies_nothing_and_reports_all() {
+    let log = Some(Log { group: 7, per_second: None });
+    let options = Options { log, ..Options::default() };
+    let enforced = render(&shop(), &options);
+    let audited = render(&shop(), &Options { audit: true, ..options });
+    for (hook, packet) in [
+        (Hook::Forward, syn("10.0.0.3", "10.0.0.1", 5432)),
+        (Hook::Forward, syn("10.0.0.1", "10.0.0.3", 80)),
+        (Hook::Forward, syn("192.0.2.1", "10.0.0.1", 32_768)),
+        (Hook::Forward, syn("fd00::2", "fd00::1", 22)),
+        (Hook::Input, syn("10.0.0.2", "10.0.0.254", 5432)),
+    ] {
+        assert_eq!(enforced.passes(hook, &packet), Ok(false), "{packet:?}");
+        assert_eq!(audited.passes(hook, &packet), Ok(true), "{packet:?}");
+    }
+    let [enforced, audited] = [enforced, audited].map(|ruleset| ruleset.to_string());
+    let lifted = enforced.replace(" group 7 drop", " group 7 return");
+    assert_eq!(audited, lifted, "nothing else differs");
+}

@@ -61,6 +61,9 @@ pub struct Options {
     /// is open, root and the nft tool included. They stay when it is closed, for the next to take
     /// over. Needs Linux 6.9.
     pub owned: bool,
+    /// Denies nothing: what would be denied is counted and reported, and goes on. With this set,
+    /// [`verify`](crate::verify()) finds a mismatch in everything that the program denies.
+    pub audit: bool,
 }
 
 /// How denied packets are reported.
@@ -76,7 +79,7 @@ pub struct Log {
 impl Default for Options {
     /// Tables called `netpol`, no reports.
     fn default() -> Self {
-        Self { table: Name::known("netpol"), log: None, owned: false }
+        Self { table: Name::known("netpol"), log: None, owned: false, audit: false }
     }
 }
 
@@ -266,7 +269,8 @@ fn base_chains(family: Family, hosts: bool, own: bool) -> BTreeMap<Name, Chain> 
     chains
 }
 
-/// Where everything that is denied in a direction ends.
+/// Where everything that is denied in a direction ends. In an audit it goes back to the base chain
+/// from there, so that the other end's policies are asked as well.
 fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) -> Chain {
     let mut rules: Vec<Rule> = Vec::new();
     if self_traffic == SelfTraffic::Allowed {
@@ -281,7 +285,7 @@ fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) ->
             None => last.push(log),
         }
     }
-    last.push(Statement::Verdict(Verdict::Drop));
+    last.push(Statement::Verdict(if options.audit { Verdict::Return } else { Verdict::Drop }));
     rules.push(Rule { statements: last, comment: None });
     Chain { rules, ..Chain::default() }
 }
