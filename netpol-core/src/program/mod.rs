@@ -173,6 +173,12 @@ impl Program {
         endpoints.filter(|entry| entry.profile.is_some())
     }
 
+    /// The endpoint that has this address, be it in scope or not; of host-network endpoints the one that
+    /// [stands](EndpointEntry::is_host) for all of a node, where they are policed. One look-up.
+    pub fn endpoint_at(&self, address: IpAddr) -> Option<&EndpointEntry> {
+        self.entry(self.inner.addresses.known(address)?.endpoint()?)
+    }
+
     /// The profile of this id.
     ///
     /// Ids come from this program only; one of another program gives some other profile or the open one.
