@@ -97,6 +97,24 @@ fn every_document_is_read_and_every_fault_has_its_line() {
     assert_eq!(run.code, 3, "a document that cannot be read");
 }
 
+/// As kubectl has it: what begins with a brace may still be YAML.
+#[test]
+fn yaml_may_begin_with_a_brace() {
+    let stream = "
+{apiVersion: v1, kind: Namespace, metadata: {name: x}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: z}
+";
+    let run = netpol_with(&["validate", "-f", "-"], stream);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.notes);
+    let run = netpol_with(&["validate", "-f", "-"], &stream.replace('z', "y"));
+    assert!(run.out.contains("metadata.name: a string in quotes is needed"), "{run:?}");
+    let run = netpol_with(&["validate", "-f", "-"], "{\"kind\": \"Pod\"");
+    assert!(run.out.contains("not readable as JSON"), "{run:?}");
+}
+
 #[test]
 fn json_is_read_like_yaml_and_several_values_may_follow_each_other() {
     let policy = r#"{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",

@@ -154,6 +154,10 @@ impl<'v, 'p> Field<'v, 'p> {
         match self.value {
             Value::String(text) => Some(text),
             Value::Null if !self.rules.custom => Some(""),
+            // What YAML makes of a bare y, no or 80.
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                self.wrong_type("a string in quotes")
+            }
             _ => self.wrong_type("a string"),
         }
     }

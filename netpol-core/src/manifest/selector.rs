@@ -129,7 +129,7 @@ fn values<'v>(field: &Field<'v, '_>, checked: Checked) -> Option<Vec<&'v str>> {
 /// A text that the schema of the cluster-wide kinds asks for; NetworkPolicy has the empty text instead.
 fn required<'v>(field: &Field<'v, '_>, key: &str, checked: Checked) -> Option<&'v str> {
     match (field.get(key), checked) {
-        (Some(found), _) => found.value.as_str().or_else(|| found.wrong_type("a string")),
+        (Some(found), _) => found.text(),
         (None, Checked::Fully) => Some(""),
         (None, Checked::Barely) => {
             field.child(key).fault(Reason::Required, format!("the {key} is needed"));

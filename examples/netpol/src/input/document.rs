@@ -24,12 +24,24 @@ pub(crate) struct Unreadable {
 
 /// Reads every document in `text`. What cannot be read does not keep the others from being read.
 ///
-/// A text that begins with a brace is JSON, as for kubectl.
+/// A text that begins with a brace is JSON, as for kubectl, unless only YAML makes sense of its first document.
 pub(crate) fn documents(text: &str) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim_start().starts_with('{') {
-        return json(text);
+    if !text.trim_start().starts_with('{') {
+        return yaml(text);
     }
+    let json = json(text);
+    if json.iter().all(|it| it.content.is_ok()) {
+        return json;
+    }
+    let yaml = yaml(text);
+    match yaml.first() {
+        Some(Document { content: Ok(_), .. }) => yaml,
+        _ => json,
+    }
+}
+
+fn yaml(text: &str) -> Vec<Document> {
     let chunks = split(text).into_iter().filter(|chunk| !chunk.is_blank());
     let numbered = chunks.zip(1..);
     numbered.map(|(chunk, number)| Document { number, content: chunk.parse() }).collect()
