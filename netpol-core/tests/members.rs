@@ -36,11 +36,11 @@ fn class_of(
     };
     let endpoint = program.endpoints().find(|it| it.addresses().contains(subject))?;
     let both = |addresses: &[IpAddr]| addresses.contains(subject) && addresses.contains(peer);
-    if endpoint.is_host() && objects.nodes.iter().any(|node| both(&node.addresses)) {
-        // The own node, which is among the members, is not exempt from its own policies.
-        return None;
-    }
-    let profile = match both(endpoint.addresses()) {
+    let is_itself = match endpoint.is_host() {
+        true => objects.nodes.iter().any(|node| both(&node.addresses)),
+        false => both(endpoint.addresses()),
+    };
+    let profile = match is_itself {
         true => endpoint.own_profile()?,
         false => endpoint.profile(),
     };

@@ -19,16 +19,17 @@ struct Active<'a> {
     terms: &'a Terms,
 }
 
-/// What policies say in one direction to a subject that declares these ports; `None` if nothing. The classes in it are
-/// used once per interval.
+/// What policies say in one direction to a subject that declares these ports, and that may be the host-network
+/// endpoints of a node; `None` if nothing. The classes in it are used once per interval.
 pub(super) fn port_map(
     options: &Options,
     policies: &[Arc<Lowered>],
     declared: &[DeclaredPort],
+    host: bool,
     direction: Direction,
     classes: &mut Interner<Arc<Stack>>,
 ) -> Option<PortMap> {
-    let frame = Frame::new(options, policies, direction);
+    let frame = Frame::new(options, policies, host, direction);
     let active = active(policies, declared, direction);
     if !frame.isolated && !active.iter().any(|it| frame.counts(it.tier)) {
         return None;
@@ -104,7 +105,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(options: &Options, policies: &[Arc<Lowered>], direction: Direction) -> Self {
+    fn new(options: &Options, policies: &[Arc<Lowered>], host: bool, direction: Direction) -> Self {
         let network = || policies.iter().filter(|it| it.tier == Tier::NetworkPolicy);
         let isolated = network().any(|it| it.entries(direction).is_some());
         let selected = network().any(|it| it.ingress.is_some() || it.egress.is_some());
@@ -113,11 +114,12 @@ impl Frame {
             BaselineSkip::IsolatedDirection => isolated,
             BaselineSkip::AnySelected => isolated || selected,
         };
-        // NP-NODE-1, NP-NODE-3
-        let own_node = match direction {
-            Direction::Ingress => true,
-            Direction::Egress => options.node_egress == NodeEgress::Allowed,
-        };
+        // NP-NODE-1, NP-NODE-3; a node reaching itself is no node reaching its pods.
+        let own_node = !host
+            && match direction {
+                Direction::Ingress => true,
+                Direction::Egress => options.node_egress == NodeEgress::Allowed,
+            };
         Self { isolated, baseline: !kept_out, own_node }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Profiles {
 struct Key {
     policies: Vec<PolicyId>,
     declared: Vec<DeclaredPort>,
+    /// It is for host-network endpoints, which have no node but are it: none is their own to be let in (NP-NODE-1).
+    host: bool,
 }
 
 impl Profiles {
@@ -81,8 +83,8 @@ impl Compiler {
         if let Some(state) = self.workloads.peek(id).filter(|it| it.policed > 0) {
             let policies = state.selected_by.clone();
             if !workload.host_network {
-                own = self.own_profile(&policies, &workload.ports);
-                profile = Some(self.acquire_profile(policies, &workload.ports));
+                own = self.own_profile(&policies, &workload.ports, false);
+                profile = Some(self.acquire_profile(policies, &workload.ports, false));
             }
         }
         let state = self.workloads.state(id);
@@ -115,8 +117,8 @@ impl Compiler {
                     declared.sort_unstable();
                     declared.dedup();
                 }
-                host.own = self.own_profile(&policies, &declared);
-                host.profile = Some(self.acquire_profile(policies, &declared));
+                host.own = self.own_profile(&policies, &declared, true);
+                host.profile = Some(self.acquire_profile(policies, &declared, true));
                 self.hosts.profiles.extend(host.profile.into_iter().chain(host.own));
             }
             self.hosts.subjects.insert(id, host);
@@ -128,6 +130,7 @@ impl Compiler {
         &mut self,
         policies: &[PolicyId],
         declared: &[DeclaredPort],
+        host: bool,
     ) -> Option<ProfileId> {
         if self.options.self_traffic == SelfTraffic::Allowed {
             return None;
@@ -136,24 +139,29 @@ impl Compiler {
             self.policies.policy(*id).is_some_and(|policy| policy.tier == Tier::NetworkPolicy)
         });
         let network = network.collect();
-        Some(self.acquire_profile(network, declared))
+        Some(self.acquire_profile(network, declared, host))
     }
 
     /// The profile of these policies, with one more user.
-    fn acquire_profile(&mut self, policies: Vec<PolicyId>, declared: &[DeclaredPort]) -> ProfileId {
+    fn acquire_profile(
+        &mut self,
+        policies: Vec<PolicyId>,
+        declared: &[DeclaredPort],
+        host: bool,
+    ) -> ProfileId {
         let lowered: Vec<Arc<Lowered>> =
             policies.iter().filter_map(|id| self.policies.lowered(*id)).cloned().collect();
         let is_asked =
             |port: &&DeclaredPort| lowered.iter().any(|it| it.own_names.contains(&port.name));
         let declared: Vec<DeclaredPort> = declared.iter().filter(is_asked).cloned().collect();
-        let key = Arc::new(Key { policies, declared });
+        let key = Arc::new(Key { policies, declared, host });
         let id = self.profiles.ids.acquire(&key);
         if self.profiles.used.contains_key(&id) {
             return ProfileId(id);
         }
         let [ingress, egress] = [Direction::Ingress, Direction::Egress].map(|direction| {
             let (options, stacks) = (&self.options, &mut self.stacks);
-            let map = port_map(options, &lowered, &key.declared, direction, stacks)?;
+            let map = port_map(options, &lowered, &key.declared, host, direction, stacks)?;
             Some(self.profiles.side(map, stacks))
         });
         self.profiles.used.insert(id, [ingress, egress]);
