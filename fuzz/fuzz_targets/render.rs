@@ -8,7 +8,7 @@ use netpol_backend_nft::ruleset::{Hook, Packet, Transport};
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{End, SelfTraffic, Traffic};
+use netpol_core::model::{End, Flow, SelfTraffic, Traffic};
 use netpol_core::program::Scope;
 use netpol_core::testing::{Choices, flow, world};
 
@@ -17,7 +17,8 @@ fuzz_target!(|tape: &[u8]| {
     let (objects, mut options) = world(&mut choices);
     // Traffic of an endpoint with itself does not come past the host, so that no rule can tell it from a hairpin.
     options.self_traffic = SelfTraffic::Allowed;
-    let flows: Vec<_> = (0..40).map(|_| flow(&mut choices, &objects)).collect();
+    let direct = |flow| Flow { via_service: false, ..flow };
+    let flows: Vec<_> = (0..40).map(|_| direct(flow(&mut choices, &objects))).collect();
     let nodes: Vec<_> = objects.nodes.iter().map(|node| node.name.clone()).collect();
     let cluster = Cluster::from_objects(options, objects.clone());
     for node in nodes {

@@ -59,6 +59,7 @@ pub fn decide(objects: &Objects, options: &Options, flow: &Flow) -> Verdict {
         objects,
         options,
         traffic: flow.traffic,
+        via_service: flow.via_service,
         direction: Direction::Egress,
         subject: &source,
         peer: &destination,
@@ -131,6 +132,7 @@ struct Question<'a> {
     objects: &'a Objects,
     options: &'a Options,
     traffic: Traffic,
+    via_service: bool,
     direction: Direction,
     subject: &'a Party<'a>,
     peer: &'a Party<'a>,
@@ -143,7 +145,7 @@ impl Question<'_> {
         if self.subject.pod.is_none() && !policed_host {
             return Judgement::NotJudged; // M6, NP-HOST-1
         }
-        let decision = if self.is_self_traffic() {
+        let decision = if self.is_self_traffic() && !self.via_service {
             match self.options.self_traffic {
                 SelfTraffic::Allowed => return Judgement::NotJudged, // NP-SELF-1, C-HAIR-1
                 SelfTraffic::Policed => self.network_policies(),     // CH-SELF, C-HAIR-1
@@ -151,7 +153,7 @@ impl Question<'_> {
         } else if self.subject.pod.is_none() {
             self.network_policies() // C-SUBJ-1: host-network endpoints are none of the cluster-wide kinds' subjects
         } else {
-            self.ordered_tier(Tier::Admin) // C-TIER-1
+            self.ordered_tier(Tier::Admin) // C-TIER-1, C-HAIR-2
                 .or_else(|| self.network_policies())
                 .or_else(|| self.ordered_tier(Tier::Baseline))
         };
@@ -178,7 +180,11 @@ impl Question<'_> {
                 other_direction && self.options.baseline_skip == BaselineSkip::AnySelected;
             return keeps_baseline_out.then_some(Judgement::Allow); // NP-ISO-1, C-TIER-2, C-TIER-3, CH-BASELINE-DIR
         }
+        // NP-SELF-1: nor is a pod cut off from itself by way of a service, which is left undefined.
+        let reaches_itself =
+            self.is_self_traffic() && self.options.self_traffic == SelfTraffic::Allowed;
         let allowed = self.is_own_node()
+            || reaches_itself
             || match (self.traffic, self.options.other_protocols) {
                 (Traffic::Other(_), OtherProtocols::Allowed) => true, // CH-PROTO-OPEN
                 (Traffic::Other(_), OtherProtocols::Denied) => false, // CH-PROTO-CLOSED
@@ -260,12 +266,12 @@ impl Question<'_> {
     /// The rule's peers and its ports match (NP-ISO-4).
     fn matches(&self, tier: Tier, rule: &Rule) -> bool {
         match &rule.peers {
-            Peers::Everyone => self.matches_ports(rule, true), // NP-PEER-1
+            Peers::Everyone => self.matches_ports(tier, rule, true), // NP-PEER-1
             // NP-PEER-2, C-PEER-6
             Peers::AnyOf(peers) => peers.iter().any(|peer| {
                 let is_pods = matches!(peer, Peer::Pods(_));
                 let names_count = tier == Tier::NetworkPolicy || is_pods; // NP-PORT-13, C-PROTO-6
-                self.matches_peer(tier, peer) && self.matches_ports(rule, names_count)
+                self.matches_peer(tier, peer) && self.matches_ports(tier, rule, names_count)
             }),
         }
     }
@@ -296,7 +302,7 @@ impl Question<'_> {
         }
     }
 
-    fn matches_ports(&self, rule: &Rule, names_count: bool) -> bool {
+    fn matches_ports(&self, tier: Tier, rule: &Rule, names_count: bool) -> bool {
         let Ports::AnyOf(entries) = &rule.ports else {
             return true; // NP-PORT-1, C-PROTO-1
         };
@@ -309,20 +315,20 @@ impl Question<'_> {
             PortMatch::Named(of, name) => {
                 names_count
                     && of.is_none_or(|of| of == protocol) // NP-PORT-9, C-PROTO-5
-                    && self.declared_at_destination(name).contains(&(protocol, number))
+                    && self.declared_at_destination(tier, name).contains(&(protocol, number))
             }
             PortMatch::Unknown(_) => false, // C-FAIL-2
         })
     }
 
     /// What the destination means by a port name, whoever is the subject (NP-PORT-8, NP-PORT-14).
-    fn declared_at_destination(&self, name: &Name) -> Vec<(Protocol, u16)> {
+    fn declared_at_destination(&self, tier: Tier, name: &Name) -> Vec<(Protocol, u16)> {
         let destination = match self.direction {
             Direction::Ingress => self.subject,
             Direction::Egress => self.peer,
         };
-        // CH-NAME-HOST; no peer of the cluster-wide kinds with which names count is a host-network endpoint.
-        let hosts_count = self.options.host_network_port_names == HostNetworkPortNames::Resolved;
+        let hosts_count = tier == Tier::NetworkPolicy
+            && self.options.host_network_port_names == HostNetworkPortNames::Resolved; // CH-NAME-HOST, C-PROTO-6
         let hosts = destination.hosts.iter().filter(|_| hosts_count);
         // NP-PORT-12, NP-PORT-13: nobody there, or no such declaration, no port
         let pods = destination.pod.iter().chain(hosts);

@@ -487,7 +487,7 @@ fn a_pod_starts_isolated() {
         order.iter().for_each(|at| events[*at](&mut cluster));
         let by_name = End::Endpoint { namespace: "z".into(), name: "new".into() };
         let source = End::Address(address("10.0.0.1"));
-        let asked = Flow { source, destination: by_name, traffic: Traffic::tcp(80) };
+        let asked = Flow::between(source, by_name, Traffic::tcp(80));
         assert!(!compile(&cluster, Scope::Cluster).decide(&asked).is_allowed(), "{order:?}");
         cluster.upsert_endpoint(pod("z/new", "app=new", "10.0.2.1"));
         assert!(!allows(&mut cluster, "10.0.0.1", "10.0.2.1"), "{order:?}");

@@ -189,7 +189,8 @@ fn explained(policies: Vec<Policy>, from: &str, traffic: Traffic, options: Optio
         Err(_) => End::Endpoint { namespace: "x".into(), name: from.into() },
     };
     let destination = End::Address("10.0.0.1".parse().expect("an address"));
-    let explanation = program(&objects, &options).explain(&Flow { source, destination, traffic });
+    let explanation =
+        program(&objects, &options).explain(&Flow::between(source, destination, traffic));
     explanation.ingress.expect("it is judged")
 }
 

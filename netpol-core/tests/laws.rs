@@ -4,7 +4,7 @@ use netpol_core::model::{
     Action, Direction, Flow, Name, NamespaceScope, Objects, Options, Peers, PodSelector, Policy,
     PolicyKey, PolicyKind, Ports, Rule, Selector, Subject, Tier, Traffic,
 };
-use netpol_core::program::{Decision, Verdict};
+use netpol_core::program::{Decision, Reason, Verdict};
 use netpol_core::testing::{Choices, flow, world};
 use netpol_core::{Cluster, Program, Scope, compile};
 
@@ -190,11 +190,14 @@ fn default_deny_closes_every_port_of_every_protocol() {
             for traffic in [flow.traffic, Traffic::tcp(80), Traffic::udp(0), Traffic::ICMP] {
                 let explanation = program.explain(&Flow { traffic, ..flow.clone() });
                 for judgement in explanation.judgements() {
-                    // NP-NODE-1 is the one thing that a NetworkPolicy cannot close.
-                    let own_node = judgement.reason == netpol_core::program::Reason::OwnNode;
+                    // NP-NODE-1 and NP-SELF-1 are what a NetworkPolicy cannot close.
+                    let left_open = match judgement.reason {
+                        Reason::OwnNode => judgement.direction == Direction::Ingress,
+                        Reason::Itself => flow.via_service,
+                        _ => false,
+                    };
                     assert!(
-                        judgement.verdict == Verdict::Deny
-                            || own_node && judgement.direction == Direction::Ingress,
+                        left_open || judgement.verdict == Verdict::Deny,
                         "{flow}: {judgement:?}"
                     );
                 }

@@ -63,8 +63,12 @@ fn explanations_agree_with_the_verdicts_of_the_table() {
             return Some(format!("{judged:#?}"));
         }
         let nothing_judged = explanation.egress.is_none() && explanation.ingress.is_none();
-        (explanation.is_self_traffic && !nothing_judged)
-            .then(|| "traffic to itself is judged".to_owned())
+        let is_itself = explanation.judgements().any(|it| it.reason == Reason::Itself);
+        match (explanation.is_self_traffic, is_itself) {
+            (true, _) if !nothing_judged => Some("traffic to itself is judged".to_owned()),
+            (_, true) if !case.flow.via_service => Some("it is direct traffic".to_owned()),
+            _ => None,
+        }
     });
 }
 

@@ -25,7 +25,7 @@ impl Owners {
     fn of(&mut self, program: &Program, end: &End) -> Owner {
         let owner = self.0.entry(end.clone()).or_insert_with(|| {
             let destination = End::Address(IpAddr::from([198, 51, 100, 77]));
-            let flow = Flow { source: end.clone(), destination, traffic: Traffic::ICMP };
+            let flow = Flow::between(end.clone(), destination, Traffic::ICMP);
             program.explain(&flow).egress.map(|judged| judged.subject)
         });
         owner.clone()
@@ -37,11 +37,12 @@ fn is_known(objects: &Objects, end: &End) -> bool {
     let End::Endpoint { namespace, name } = end else { return true };
     let has_address =
         |node: &Name| objects.nodes.iter().any(|it| it.name == *node && !it.addresses.is_empty());
-    objects.endpoints.iter().any(|it| {
-        (&it.namespace, &it.name) == (namespace, name)
-            && it.phase == Phase::Live
-            && (!it.host_network || it.node.as_ref().is_some_and(has_address))
-    })
+    let called =
+        objects.endpoints.iter().filter(|it| (&it.namespace, &it.name) == (namespace, name));
+    // Ordinary endpoints first, then by uid.
+    let first =
+        called.filter(|it| it.phase == Phase::Live).min_by_key(|it| (it.host_network, &it.uid));
+    first.is_some_and(|it| !it.host_network || it.node.as_ref().is_some_and(has_address))
 }
 
 /// Every flow that changes is in exactly one cell, which says what it becomes; no other flow is in any.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use netpol_core::model::{Direction, End, PortRange, Protocol, Traffic};
+use netpol_core::model::{Direction, PortRange, Protocol, Traffic};
 use netpol_core::program::Program;
 
-use crate::world::flow;
+use crate::world::Way;
 
 /// What is open from one end to another.
 #[derive(Debug)]
@@ -18,10 +18,8 @@ pub(crate) struct Reach {
 
 impl Reach {
     /// The ports that are open on every one of these ways.
-    pub(crate) fn new(program: &Program, ways: &[(End, End)]) -> Self {
-        let open = |traffic| {
-            ways.iter().all(|way| program.decide(&flow(way.clone(), traffic)).is_allowed())
-        };
+    pub(crate) fn new(program: &Program, ways: &[Way]) -> Self {
+        let open = |traffic| ways.iter().all(|way| program.decide(&way.flow(traffic)).is_allowed());
         let mut ports = Vec::new();
         for protocol in Protocol::ALL {
             let starts = Self::starts(program, protocol);

@@ -30,6 +30,15 @@ pub(crate) enum Party {
     Endpoint(Endpoint),
 }
 
+/// From one end to another.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) source: End,
+    pub(crate) destination: End,
+    /// By the address of a service (C-HAIR-2).
+    pub(crate) via_service: bool,
+}
+
 impl World {
     pub(crate) fn new(input: Input, options: Options, default_namespace: &str) -> Self {
         Self { input, options, default_namespace: name(default_namespace) }
@@ -114,12 +123,12 @@ impl World {
         }
     }
 
-    /// The ways from `source` to `destination`: one per address family that both have, IPv4 first, or a single one
+    /// The direct ways from `source` to `destination`: one per address family that both have, IPv4 first, or a single one
     /// by name if one of them is a pod that has no address yet.
-    pub(crate) fn ways(&self, source: &Party, destination: &Party) -> Result<Vec<(End, End)>> {
+    pub(crate) fn ways(&self, source: &Party, destination: &Party) -> Result<Vec<Way>> {
         let (from, to) = (self.addresses(source), self.addresses(destination));
         if from.is_empty() || to.is_empty() {
-            return Ok(vec![(source.end(), destination.end())]);
+            return Ok(vec![Way::direct(source.end(), destination.end())]);
         }
         let ways: Vec<_> = Family::ALL
             .into_iter()
@@ -127,7 +136,7 @@ impl World {
                 let first = |addresses: &[IpAddr]| {
                     addresses.iter().copied().find(|address| Family::of(*address) == family)
                 };
-                Some((End::Address(first(&from)?), End::Address(first(&to)?)))
+                Some(Way::direct(End::Address(first(&from)?), End::Address(first(&to)?)))
             })
             .collect();
         if ways.is_empty() {
@@ -201,7 +210,14 @@ impl Party {
     }
 }
 
-/// The flow along one of the ways.
-pub(crate) fn flow((source, destination): (End, End), traffic: Traffic) -> Flow {
-    Flow { source, destination, traffic }
+impl Way {
+    fn direct(source: End, destination: End) -> Self {
+        Self { source, destination, via_service: false }
+    }
+
+    /// A flow of this traffic.
+    pub(crate) fn flow(&self, traffic: Traffic) -> Flow {
+        let (source, destination) = (self.source.clone(), self.destination.clone());
+        Flow { source, destination, traffic, via_service: self.via_service }
+    }
 }

@@ -71,6 +71,41 @@ fn explain_tells_of_tiers_and_of_ends_that_are_not_judged() {
     assert!(run.out.contains("egress   -      not judged: 203.0.113.7 is no pod"), "{}", run.out);
 }
 
+/// C-HAIR-1, C-HAIR-2, NP-SELF-1.
+#[test]
+fn a_pod_reaches_itself_directly_or_by_way_of_a_service() {
+    let input = r#"
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x}, spec: {containers: []}, status: {podIP: 10.0.0.1}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: x}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: no-telnet}
+spec:
+  {tier: Admin, priority: 0, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}],
+   protocols: [{tcp: {destinationPort: {number: 23}}}]}]}
+"#;
+    for (port, way, code, says) in [
+        ("23", &[][..], 0, "a pod's direct traffic to itself is never policed"),
+        ("23", &["--via-service"], 1, "ClusterNetworkPolicy no-telnet rule #1 denies"),
+        ("80", &["--via-service"], 0, "the other end is the pod itself, behind a service"),
+    ] {
+        let to = format!("x/a:{port}");
+        let question = [&["explain", "-f", "-", "x/a", &to], way].concat();
+        let run = netpol_with(&question, input);
+        assert_eq!(run.code, code, "{question:?}: {}{}", run.out, run.notes);
+        assert!(run.out.contains(says), "{question:?}: {}", run.out);
+        let question = [&["check", "-f", "-", "x/a", "x/a"], way].concat();
+        let open = if way.is_empty() { "yes\n" } else { "yes (0-22/tcp, 24-65535/tcp, all of udp" };
+        let run = netpol_with(&question, input);
+        assert!(run.out.starts_with(open), "{question:?}: {}{}", run.out, run.notes);
+    }
+}
+
 #[test]
 fn explain_has_the_same_as_json() {
     let run = ask("explain", &["shop/frontend", "shop/db:5432/tcp", "-o", "json"]);

@@ -14,6 +14,9 @@ pub struct Flow {
     pub destination: End,
     /// Protocol and destination port.
     pub traffic: Traffic,
+    /// It is made to the address of a service, which leads to the destination. That makes a difference only where an
+    /// endpoint reaches itself that way (C-HAIR-2), which two addresses do not tell from direct traffic (C-HAIR-1).
+    pub via_service: bool,
 }
 
 /// One end of a connection.
@@ -49,9 +52,20 @@ pub enum Direction {
 }
 
 impl Flow {
-    /// A connection between two addresses.
+    /// A direct connection between two addresses.
     pub fn new(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Self {
-        Self { source: End::Address(source), destination: End::Address(destination), traffic }
+        Self::between(End::Address(source), End::Address(destination), traffic)
+    }
+
+    /// A direct connection.
+    pub fn between(source: End, destination: End, traffic: Traffic) -> Self {
+        Self { source, destination, traffic, via_service: false }
+    }
+
+    /// The same connection, made to the address of a service.
+    #[must_use]
+    pub fn through_service(self) -> Self {
+        Self { via_service: true, ..self }
     }
 }
 
@@ -106,7 +120,8 @@ impl fmt::Display for Traffic {
 
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}:{}", self.source, self.destination, self.traffic)
+        write!(f, "{} -> {}:{}", self.source, self.destination, self.traffic)?;
+        f.write_str(if self.via_service { " via a service" } else { "" })
     }
 }
 

@@ -2,7 +2,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Options {
-    /// A pod's traffic to its own address under NetworkPolicy (CH-SELF, NP-SELF-1).
+    /// A pod's traffic to its own address under NetworkPolicy (CH-SELF, NP-SELF-1), direct or by way of a service.
     pub self_traffic: SelfTraffic,
     /// Egress of a pod to its own node under NetworkPolicy (CH-NODE-EGRESS, NP-NODE-3).
     pub node_egress: NodeEgress,

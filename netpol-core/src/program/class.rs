@@ -84,6 +84,11 @@ impl Class {
         }
     }
 
+    /// Whether it is NetworkPolicies that deny an end for which exactly these atoms hold, given that it is denied.
+    pub(super) fn denies_by_network_policy(&self, atoms: &[AtomId]) -> bool {
+        self.stack.network.is_some() && self.stack.admin_action(atoms) != Some(Action::Deny)
+    }
+
     /// The verdict for every other end, if there is no exception.
     pub fn constant(&self) -> Option<Verdict> {
         let constant = self.exceptions.is_empty()

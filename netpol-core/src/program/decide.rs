@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use crate::model::{Direction, End, Flow, HostNetworkSubjects, SelfTraffic, Traffic};
+use crate::model::{Direction, End, Flow, HostNetworkSubjects, SelfTraffic};
 
 use super::{
     Addresses, EndpointEntry, EndpointId, IdentityId, NamedEnd, NodeId, ProfileId, Program,
@@ -38,9 +38,18 @@ pub(super) struct Resolved {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Judged {
     pub(super) profile: ProfileId,
-    /// The class denies the other end as such, but it is the endpoint's own node.
-    pub(super) own_node: bool,
+    /// Why it is allowed although the class denies it.
+    pub(super) exempt: Option<Exempt>,
     pub(super) verdict: Verdict,
+}
+
+/// Whom NetworkPolicies never cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exempt {
+    /// The endpoint's own node.
+    OwnNode,
+    /// The endpoint itself, by way of a service.
+    Itself,
 }
 
 impl Program {
@@ -58,10 +67,9 @@ impl Program {
         let source = self.resolve(&flow.source);
         let destination = self.resolve(&flow.destination);
         let itself = self.is_same(source, destination);
-        let traffic = flow.traffic;
         [
-            self.judge(Direction::Egress, source, destination, traffic, itself),
-            self.judge(Direction::Ingress, destination, source, traffic, itself),
+            self.judge(Direction::Egress, source, destination, flow, itself),
+            self.judge(Direction::Ingress, destination, source, flow, itself),
         ]
     }
 
@@ -95,28 +103,33 @@ impl Program {
         direction: Direction,
         subject: Resolved,
         peer: Resolved,
-        traffic: Traffic,
+        flow: &Flow,
         itself: bool,
     ) -> Option<Judged> {
-        let profile = match (itself, self.inner.options.self_traffic) {
+        let profile = match (itself && !flow.via_service, self.inner.options.self_traffic) {
+            // C-HAIR-2 included.
             (false, _) => subject.profile?,
             // NP-SELF-1, C-HAIR-1.
             (true, SelfTraffic::Allowed) => return None,
             (true, SelfTraffic::Policed) => self.entry(subject.endpoint?)?.own?,
         };
-        let Some(side) = self.profile(profile).side(direction) else {
-            return Some(Judged { profile, own_node: false, verdict: Verdict::Allow });
-        };
-        let class = self.class(side.class_of(traffic));
-        let verdict = class.verdict(peer.identity);
-        // NP-NODE-1: looked at last, since hardly any packet needs it.
-        if verdict == Verdict::Deny
-            && class.allows_own_node(peer.identity)
-            && self.is_own_node(subject, peer)
-        {
-            return Some(Judged { profile, own_node: true, verdict: Verdict::Allow });
+        let allow = |exempt| Some(Judged { profile, exempt, verdict: Verdict::Allow });
+        let Some(side) = self.profile(profile).side(direction) else { return allow(None) };
+        let class = self.class(side.class_of(flow.traffic));
+        if class.verdict(peer.identity) == Verdict::Allow {
+            return allow(None);
         }
-        Some(Judged { profile, own_node: false, verdict })
+        // Looked at last, since hardly any packet needs it: NP-NODE-1, then NP-SELF-1 by way of a service.
+        if class.allows_own_node(peer.identity) && self.is_own_node(subject, peer) {
+            return allow(Some(Exempt::OwnNode));
+        }
+        if itself && self.inner.options.self_traffic == SelfTraffic::Allowed {
+            let atoms = self.inner.identities.get(peer.identity.0).map(|it| &*it.atoms);
+            if class.denies_by_network_policy(atoms.unwrap_or_default()) {
+                return allow(Some(Exempt::Itself));
+            }
+        }
+        Some(Judged { profile, exempt: None, verdict: Verdict::Deny })
     }
 
     fn is_own_node(&self, subject: Resolved, peer: Resolved) -> bool {

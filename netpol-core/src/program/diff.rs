@@ -545,7 +545,7 @@ fn directed(direction: Direction, subject: &End, peer: &End, traffic: Traffic) -
         Direction::Egress => (subject.clone(), peer.clone()),
         Direction::Ingress => (peer.clone(), subject.clone()),
     };
-    Flow { source, destination, traffic }
+    Flow::between(source, destination, traffic)
 }
 
 impl fmt::Display for DiffPeer {

@@ -9,7 +9,7 @@ use super::{Decision, Verdict};
 pub struct Explanation {
     /// What was asked.
     pub flow: Flow,
-    /// Both ends are the same endpoint, whose traffic to itself is not policed (NP-SELF-1, C-HAIR-1).
+    /// Both ends are the same endpoint, whose direct traffic to itself is not policed (NP-SELF-1, C-HAIR-1).
     pub is_self_traffic: bool,
     /// What the policies of the source say; `None` if it is not policed.
     pub egress: Option<Judgement>,
@@ -53,6 +53,9 @@ pub enum Reason {
     Isolated(Vec<PolicyKey>),
     /// The other end is the subject's own node (NP-NODE-1, CH-NODE-EGRESS).
     OwnNode,
+    /// The subject reaches itself by way of a service, which its NetworkPolicies do not keep it from (NP-SELF-1,
+    /// C-HAIR-2).
+    Itself,
     /// Protocols without ports are not judged by rules (CH-PROTO-OPEN, CH-PROTO-CLOSED).
     OtherProtocol,
     /// No policy decided, so that it is allowed (C-TIER-1).
@@ -226,6 +229,7 @@ impl fmt::Display for Reason {
                 write!(f, " {verb} the pod; no rule matches")
             }
             Self::OwnNode => f.write_str("the other end is the pod's own node"),
+            Self::Itself => f.write_str("the other end is the pod itself, behind a service"),
             Self::OtherProtocol => f.write_str("protocols without ports are not judged by rules"),
             Self::Default => f.write_str("no policy decides"),
         }

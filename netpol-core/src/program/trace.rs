@@ -4,7 +4,7 @@ use crate::model::{
     PortMatch, Ports, Rule, SelfTraffic, Subject, Tier, Traffic, UnknownProtocol,
 };
 
-use super::decide::Judged;
+use super::decide::{Exempt, Judged};
 use super::explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
 use super::{Atom, AtomId, Declares, Identity, Profile, Program, Verdict};
 
@@ -37,7 +37,8 @@ impl Program {
         };
         let egress = judgement(egress, Direction::Egress);
         let ingress = judgement(ingress, Direction::Ingress);
-        let is_self_traffic = self.inner.options.self_traffic == SelfTraffic::Allowed
+        let is_self_traffic = !flow.via_service
+            && self.inner.options.self_traffic == SelfTraffic::Allowed
             && self.is_same(source, destination);
         Explanation { flow: flow.clone(), is_self_traffic, egress, ingress }
     }
@@ -100,8 +101,10 @@ impl Trace<'_> {
 
     /// What the NetworkPolicy tier lets through or not whatever its rules say.
     fn before_rules(&self, judged: Judged) -> Option<Reason> {
-        if judged.own_node {
-            return Some(Reason::OwnNode);
+        match judged.exempt {
+            Some(Exempt::OwnNode) => return Some(Reason::OwnNode),
+            Some(Exempt::Itself) => return Some(Reason::Itself),
+            None => {}
         }
         match (self.traffic, self.program.options().other_protocols) {
             (Traffic::Port(..), _) | (_, OtherProtocols::RulesWithoutPorts) => None,
@@ -298,7 +301,9 @@ impl Reason {
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Rule { action: Action::Deny, .. } | Self::Isolated(_) => Some(Verdict::Deny),
-            Self::Rule { .. } | Self::OwnNode | Self::Default => Some(Verdict::Allow),
+            Self::Rule { .. } | Self::OwnNode | Self::Itself | Self::Default => {
+                Some(Verdict::Allow)
+            }
             Self::OtherProtocol => None,
         }
     }

@@ -17,12 +17,15 @@ pub fn flow(choices: &mut Choices<'_>, objects: &Objects) -> Flow {
         pick(choices, ends).unwrap_or(End::Address(Ipv4Addr::UNSPECIFIED.into()))
     };
     let (source, destination) = (end(), end());
+    // An end that reaches itself is rarer than it matters.
+    let destination = if choices.one_in(8) { source.clone() } else { destination };
     let (declared, all) = (declared(objects), traffic(objects));
     let traffic = if choices.one_in(2) { pick(choices, &declared) } else { pick(choices, &all) };
-    Flow { source, destination, traffic: traffic.unwrap_or(Traffic::ICMP) }
+    let via_service = choices.one_in(4);
+    Flow { source, destination, traffic: traffic.unwrap_or(Traffic::ICMP), via_service }
 }
 
-/// Every connection that [`flow`] may come up with of which policies might judge one end: both sides of every
+/// Every direct connection that [`flow`] may come up with of which policies might judge one end: both sides of every
 /// boundary that the objects draw between addresses, and between ports.
 ///
 /// Their number is the product of endpoints, addresses and ports that occur: on average 9,000 in a random
@@ -33,11 +36,8 @@ pub fn flows_of_interest(objects: &Objects) -> Vec<Flow> {
     let across = inside.iter().flat_map(|a| outside.iter().flat_map(move |b| [(a, b), (b, a)]));
     let pairs = within.chain(across);
     let flows = pairs.flat_map(|(source, destination)| {
-        traffic.iter().map(|traffic| Flow {
-            source: source.clone(),
-            destination: destination.clone(),
-            traffic: *traffic,
-        })
+        let between = |traffic| Flow::between(source.clone(), destination.clone(), traffic);
+        traffic.iter().copied().map(between)
     });
     flows.collect()
 }

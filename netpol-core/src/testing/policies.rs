@@ -111,8 +111,9 @@ fn rule(choices: &mut Choices<'_>, place: &Place) -> Rule {
         BaselineAdminNetworkPolicy => choices.of([Action::Accept, Action::Deny]),
         _ => choices.of([Action::Accept, Action::Deny, Action::Pass]),
     };
-    // The cluster-wide kinds have no "everyone" by omission.
-    let peers = if place.kind == NetworkPolicy && choices.one_in(3) {
+    // Manifests of the cluster-wide kinds have no "everyone" by omission, but the model has.
+    let often = if place.kind == NetworkPolicy { 3 } else { 16 };
+    let peers = if choices.one_in(often) {
         Peers::Everyone
     } else {
         Peers::AnyOf(choices.some([1, 2, 3, 1, 0], |choices| peer(choices, place)))

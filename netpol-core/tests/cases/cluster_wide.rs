@@ -20,6 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
         protocols(),
         names(),
         itself_and_nodes(),
+        itself_behind_a_service(),
         not_understood(),
         partly_understood_subjects(),
         older_kinds(),
@@ -296,10 +297,38 @@ fn itself_and_nodes() -> Vec<Case> {
                 .egress([deny(any([block("0.0.0.0/0", [])]), ALL)]),
         )
         .expect("C-HAIR-1", "x/a > x/a 80/tcp", NotJudged, NotJudged)
+        .expect("C-HAIR-2", "x/a > x/a 80/tcp via a service", Deny, Deny)
+        .expect("C-HAIR-2", "x/a > x/a icmp via a service", Deny, Deny)
+        .expect("C-HAIR-2", "x/a@6 > x/a@6 80/tcp via a service", Allow, Deny)
+        .expect("C-HAIR-2", "name:x/a > name:x/a 80/tcp via a service", Allow, Deny)
+        .expect("C-HAIR-2", "x/a > x/b 80/tcp via a service", Deny, Deny)
         .expect("C-NODE-1", "10.1.0.1 > x/a 80/tcp", NotJudged, Allow)
         .policy(np("x/deny", "").ingress([]))
         .expect("C-NODE-1, NP-NODE-1", "10.1.0.1 > x/a 80/tcp", NotJudged, Allow)
         .expect("C-NODE-1, NP-NODE-2", "10.1.0.2 > x/a 80/tcp", NotJudged, Deny)
+        .cases()
+}
+
+/// Between the tiers that judge it, NetworkPolicies do not cut a pod off from itself.
+fn itself_behind_a_service() -> Vec<Case> {
+    let of_a = |name| admin(name, 0, "").of_pods("app=a");
+    cluster()
+        .policy(np("x/deny", "").ingress([]).egress([]))
+        .policy(of_a("a").ingress([
+            pass(every_pod(), ports([port("1-9/tcp")])),
+            accept(any([pods("", "app=b")]), ALL),
+            deny(every_pod(), ports([port("5-20/tcp")])),
+        ]))
+        .policy(baseline("b", 0, "").ingress([deny(every_pod(), ALL)]))
+        .expect("C-HAIR-2, NP-SELF-1", "x/a > x/a 80/tcp via a service", Allow, Allow)
+        .expect("C-HAIR-2, NP-SELF-1", "x/a > x/a icmp via a service", Allow, Allow)
+        .expect("C-HAIR-2, C-ACT-4", "x/a > x/a 5/tcp via a service", Allow, Allow)
+        .expect("C-HAIR-2, C-ACT-3", "x/a > x/a 20/tcp via a service", Allow, Deny)
+        .expect("C-HAIR-2", "x/b > x/a 5/tcp via a service", Deny, Deny)
+        .expect("C-HAIR-2, C-ACT-1", "x/b > x/a 20/tcp via a service", Deny, Allow)
+        // Not isolated: the Baseline tier is asked.
+        .expect("C-HAIR-2, C-TIER-1", "y/a > y/a 80/tcp via a service", Allow, Deny)
+        .expect("C-HAIR-1", "y/a > y/a 80/tcp", NotJudged, NotJudged)
         .cases()
 }
 

@@ -99,7 +99,8 @@ impl Scene {
     }
 
     /// What the specification says on a connection, written `x/b > 10.0.0.1 80/tcp`: a pod stands for its first
-    /// address, `x/b@6` for its first IPv6 address, and `name:x/b` asks by name.
+    /// address, `x/b@6` for its first IPv6 address, and `name:x/b` asks by name. With `via a service` behind it, the connection is made to a
+    /// service's address.
     pub(crate) fn expect(
         mut self,
         cites: &'static str,
@@ -107,7 +108,9 @@ impl Scene {
         egress: Judgement,
         ingress: Judgement,
     ) -> Self {
-        let words: Vec<&str> = asks.split_whitespace().collect();
+        let direct = asks.strip_suffix(" via a service");
+        let (via_service, direct) = (direct.is_some(), direct.unwrap_or(asks));
+        let words: Vec<&str> = direct.split_whitespace().collect();
         let [source, ">", destination, traffic_] = words[..] else {
             panic!("not a question: {asks}");
         };
@@ -115,6 +118,7 @@ impl Scene {
             source: self.end(source),
             destination: self.end(destination),
             traffic: traffic(traffic_),
+            via_service,
         };
         let (objects, options, asks) = (self.objects.clone(), self.options, asks.to_owned());
         self.cases.push(Case { cites, asks, objects, options, flow, egress, ingress });

@@ -1,7 +1,7 @@
 //! What `check` and `explain` have in common: input, two ends and a port.
 
 use clap::Args;
-use netpol_core::model::{End, Traffic};
+use netpol_core::model::Traffic;
 use netpol_core::program::{Explanation, Program};
 
 use crate::exit::{Exit, Failure};
@@ -10,7 +10,7 @@ use crate::notes;
 use crate::peer::{Destination, Peer, Port};
 use crate::reach::Reach;
 use crate::reading::ReadingArgs;
-use crate::world::{Party, World, flow};
+use crate::world::{Party, Way, World};
 
 /// Input, two ends and a port.
 #[derive(Args, Debug)]
@@ -26,6 +26,10 @@ pub(crate) struct QuestionArgs {
     /// Take what the API server would not accept, or not understand, for an error
     #[arg(long)]
     strict: bool,
+    /// The connection is made to a service's address, behind which DST is: another question only for a pod that
+    /// reaches itself
+    #[arg(long)]
+    via_service: bool,
     #[command(flatten)]
     readings: ReadingArgs,
 }
@@ -37,7 +41,7 @@ pub(crate) struct Question {
     destination: Party,
     port: Option<Port>,
     /// From address to address, or by name.
-    ways: Vec<(End, End)>,
+    ways: Vec<Way>,
     /// All of the input has been read.
     complete: bool,
 }
@@ -59,6 +63,8 @@ impl QuestionArgs {
         let source = world.resolve(&self.source).map_err(Failure::input)?;
         let destination = world.resolve(&self.destination.peer).map_err(Failure::input)?;
         let ways = world.ways(&source, &destination).map_err(Failure::input)?;
+        let ways = ways.into_iter().map(|way| Way { via_service: self.via_service, ..way });
+        let ways = ways.collect();
         let program = world.program();
         let port = self.destination.port.clone();
         Ok(Question { program, source, destination, port, ways, complete })
@@ -70,9 +76,9 @@ impl Question {
         let Some(port) = &self.port else {
             return Ok(Answer::AnyPort(Reach::new(&self.program, &self.ways)));
         };
-        let explain = |way: &(End, End)| {
-            let traffic: Traffic = self.destination.traffic(port, &way.1)?;
-            Ok(self.program.explain(&flow(way.clone(), traffic)))
+        let explain = |way: &Way| {
+            let traffic: Traffic = self.destination.traffic(port, &way.destination)?;
+            Ok(self.program.explain(&way.flow(traffic)))
         };
         let explanations: anyhow::Result<_> = self.ways.iter().map(explain).collect();
         explanations.map(Answer::Port).map_err(Failure::input)

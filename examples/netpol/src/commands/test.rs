@@ -20,7 +20,7 @@ use crate::live::{Backend, Live};
 use crate::notes;
 use crate::peer::Port;
 use crate::reading::ReadingArgs;
-use crate::world::{World, flow};
+use crate::world::World;
 
 /// Compare what the policies say with what is expected of them
 ///
@@ -227,8 +227,8 @@ impl Case {
         let port = Port::new(&question.port, &question.protocol)?;
         let ways = world.ways(&from, &to)?;
         let way = ways.into_iter().next().context("there is no way between the two")?;
-        let traffic = to.traffic(&port, &way.1)?;
-        Ok(Self { row: row.clone(), flow: flow(way, traffic), allowed })
+        let traffic = to.traffic(&port, &way.destination)?;
+        Ok(Self { row: row.clone(), flow: way.flow(traffic), allowed })
     }
 
     /// `expect.tsv:3: shop/web -> shop/db:5432/tcp is denied, expected allow: ingress denies: ...`; what the program

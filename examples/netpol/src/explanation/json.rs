@@ -18,6 +18,7 @@ pub(crate) struct ExplanationJson {
     port: Option<u16>,
     allowed: bool,
     self_traffic: bool,
+    via_service: bool,
     egress: Option<JudgementJson>,
     ingress: Option<JudgementJson>,
 }
@@ -49,6 +50,7 @@ enum ReasonJson {
         policies: Vec<PolicyJson>,
     },
     OwnNode,
+    Itself,
     OtherProtocol,
     Default,
 }
@@ -108,6 +110,7 @@ impl ExplanationJson {
             port,
             allowed: explanation.is_allowed(),
             self_traffic: explanation.is_self_traffic,
+            via_service: flow.via_service,
             egress: judgement(&explanation.egress),
             ingress: judgement(&explanation.ingress),
         }
@@ -143,6 +146,7 @@ impl ReasonJson {
                 Self::Isolated { policies: policies.iter().map(PolicyJson::new).collect() }
             }
             Reason::OwnNode => Self::OwnNode,
+            Reason::Itself => Self::Itself,
             Reason::OtherProtocol => Self::OtherProtocol,
             Reason::Default => Self::Default,
         }

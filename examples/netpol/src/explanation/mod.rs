@@ -51,7 +51,8 @@ pub(crate) fn write_headed(
     let allowed = explanation.is_allowed();
     let verdict = style::verdict(allowed, if allowed { "allowed" } else { "denied " });
     let traffic = explanation.flow.traffic;
-    writeln!(out, "{verdict}   {source} -> {destination}  {traffic}{remark}")?;
+    let way = if explanation.flow.via_service { " via a service" } else { "" };
+    writeln!(out, "{verdict}   {source} -> {destination}  {traffic}{way}{remark}")?;
     write(explanation, out)
 }
 
@@ -99,7 +100,7 @@ fn not_judged(explanation: &Explanation, direction: Direction) -> String {
         Direction::Ingress => &explanation.flow.destination,
     };
     match explanation.is_self_traffic {
-        true => "a pod's traffic to itself is never policed".to_owned(),
+        true => "a pod's direct traffic to itself is never policed".to_owned(),
         false => format!("not judged: {end} is no pod that policies could select"),
     }
 }
