@@ -228,7 +228,7 @@ fn deciding(judgement: &Judgement) -> Vec<PolicyRef> {
         Reason::Isolated(policies) => {
             policies.iter().map(|it| PolicyRef::new(it, Tier::NetworkPolicy, None)).collect()
         }
-        Reason::OwnNode | Reason::OtherProtocol | Reason::Default => Vec::new(),
+        Reason::OwnNode | Reason::Itself | Reason::OtherProtocol | Reason::Default => Vec::new(),
     }
 }
 
