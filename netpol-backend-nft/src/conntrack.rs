@@ -54,6 +54,19 @@ impl Conntrack {
         Ok(Self { socket: Socket::open()? })
     }
 
+    /// The connections there are, as policies judge them: destination and port are those after the
+    /// translation of a service address (M5).
+    ///
+    /// # Errors
+    ///
+    /// If connection tracking cannot be read.
+    pub fn flows(&mut self) -> Result<Vec<Flow>, Error> {
+        let mut flows = Vec::new();
+        let found = |message: Message<'_>| flows.extend(flow(message.attributes()));
+        self.socket.request(uapi::SUBSYS_CTNETLINK, ct::GET, uapi::DUMP, 0, |_| (), found)?;
+        Ok(flows)
+    }
+
     /// Deletes the entries of all connections that the program denies, and no other.
     ///
     /// To be called when the program is in force; a connection that begins in between is judged by

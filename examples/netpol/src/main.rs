@@ -42,6 +42,7 @@ struct Cli {
 enum Command {
     Check(commands::check::CheckArgs),
     Demo(commands::demo::DemoArgs),
+    Diff(commands::diff::DiffArgs),
     Explain(commands::explain::ExplainArgs),
     List(commands::list::ListArgs),
     Test(commands::test::TestArgs),
@@ -65,6 +66,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Check(args) => commands::check::run(args, &mut out),
         Command::Demo(args) => commands::demo::run(args, &mut out),
+        Command::Diff(args) => commands::diff::run(args, &mut out),
         Command::Explain(args) => commands::explain::run(args, &mut out),
         Command::List(args) => commands::list::run(args, &mut out),
         Command::Test(args) => commands::test::run(args, &mut out),

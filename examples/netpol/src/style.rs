@@ -12,6 +12,18 @@ pub(crate) fn verdict(allowed: bool, text: impl Display) -> String {
     paint(if allowed { GOOD } else { BAD }, text)
 }
 
+/// `text` in the colour of what is added (`+`), removed (`-`) or changed.
+pub(crate) fn change(sign: char, text: impl Display) -> String {
+    paint(
+        match sign {
+            '+' => GOOD,
+            '-' => BAD,
+            _ => AnsiColor::Yellow.on_default(),
+        },
+        text,
+    )
+}
+
 /// `text` in bold letters.
 pub(crate) fn bold(text: impl Display) -> String {
     paint(Style::new().bold(), text)

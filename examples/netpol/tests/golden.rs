@@ -56,3 +56,15 @@ fn truth_tables_in_every_format() {
     check("matrix-any.text", 0, &["list", "-f", "SHOP", "--matrix"]);
     check("matrix-udp.text", 0, &["list", "-f", "SHOP", "--matrix", "53/udp"]);
 }
+
+#[test]
+fn diff_in_every_format() {
+    let after = own("tests/golden/input/shop-after.yaml").display().to_string();
+    for format in ["text", "json", "yaml", "csv", "md"] {
+        let file = format!("diff.{format}");
+        let before = own("../manifests/shop-policies.yaml").display().to_string();
+        let common = own("../manifests/shop.yaml").display().to_string();
+        let files = ["diff", "-f", &before, "-f", &after, "--common", &common, "-o", format];
+        check(&file, 1, &files);
+    }
+}

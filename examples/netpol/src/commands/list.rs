@@ -240,10 +240,11 @@ fn line(connectivity: &Connectivity, connection: &Connection) -> String {
         }
     };
     let family = connection.family_name().map(|it| format!(" ({it} only)"));
+    let [sources, destinations] = connectivity.names(connection.sides());
     format!(
         "{} => {} : {}{}",
-        ends(connectivity.names(&connection.sources)),
-        ends(connectivity.names(&connection.destinations)),
+        ends(sources),
+        ends(destinations),
         traffic::words(&connection.traffic),
         family.unwrap_or_default(),
     )
@@ -254,9 +255,8 @@ fn table(connectivity: &Connectivity) -> Table<4> {
     let rows = connectivity.connections.iter().flat_map(|connection| {
         let traffic = traffic::words(&connection.traffic);
         let family = connection.family_name().unwrap_or("any");
-        let destinations = connectivity.names(&connection.destinations);
-        let sources = connectivity.names(&connection.sources).into_iter();
-        sources.flat_map(move |source| {
+        let [sources, destinations] = connectivity.names(connection.sides());
+        sources.into_iter().flat_map(move |source| {
             let row = |destination: &End| {
                 [source.to_string(), destination.to_string(), traffic.clone(), family.to_owned()]
             };
@@ -271,10 +271,11 @@ fn table(connectivity: &Connectivity) -> Table<4> {
 
 fn document(connectivity: &Connectivity) -> Document<impl Serialize> {
     let connections = connectivity.connections.iter().map(|it| {
-        let ends = |ends: Vec<End>| ends.iter().map(End::json).collect();
+        let [sources, destinations] =
+            connectivity.names(it.sides()).map(|ends| ends.iter().map(End::json).collect());
         ConnectionJson {
-            sources: ends(connectivity.names(&it.sources)),
-            destinations: ends(connectivity.names(&it.destinations)),
+            sources,
+            destinations,
             traffic: traffic::json(&it.traffic),
             family: it.family_name(),
         }

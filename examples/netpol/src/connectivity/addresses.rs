@@ -157,6 +157,52 @@ pub(super) fn within(
     (first <= last).then_some(first..=last)
 }
 
+/// A set of addresses as ranges, by their bounds.
+type Ranges = BTreeSet<(IpAddr, IpAddr)>;
+
+/// These ranges without single addresses.
+pub(super) fn without(ranges: Ranges, holes: &BTreeSet<IpAddr>) -> Ranges {
+    let mut left = Ranges::new();
+    for (first, last) in ranges {
+        let family = Family::of(first);
+        let (mut begin, end) = (number(first), number(last));
+        for hole in holes.range(first..=last).map(|it| number(*it)) {
+            if begin < hole {
+                left.insert((address(family, begin), address(family, hole - 1)));
+            }
+            begin = hole.saturating_add(1);
+        }
+        if begin <= end && !holes.contains(&last) {
+            left.insert((address(family, begin), last));
+        }
+    }
+    left
+}
+
+/// Where any of these ranges begins, or another may follow.
+pub(super) fn cuts(ranges: &Ranges) -> BTreeSet<IpAddr> {
+    let starts = ranges.iter().flat_map(|(first, last)| {
+        let family = Family::of(*last);
+        let next = number(*last).checked_add(1).filter(|next| *next <= bounds(family).1);
+        [Some(*first), next.map(|next| address(family, next))]
+    });
+    starts.flatten().collect()
+}
+
+/// The same addresses, cut at these places.
+pub(super) fn cut(ranges: &Ranges, cuts: &BTreeSet<IpAddr>) -> Ranges {
+    let mut pieces = Ranges::new();
+    for (first, last) in ranges {
+        let mut begin = *first;
+        for at in cuts.range(*first..=*last).filter(|at| *at > first) {
+            pieces.insert((begin, address(Family::of(*at), number(*at) - 1)));
+            begin = *at;
+        }
+        pieces.insert((begin, *last));
+    }
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,7 +49,7 @@ impl Focus {
             Self::World => Side { pods: BTreeSet::new(), outside: side.outside.clone() },
             Self::Pod(at) => {
                 let pods = side.pods.get(at).into_iter().copied().collect();
-                Side { pods, outside: Vec::new() }
+                Side { pods, outside: BTreeSet::new() }
             }
             Self::Block(block) => {
                 let inside = |at: &&usize| {

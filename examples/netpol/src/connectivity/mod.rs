@@ -1,6 +1,7 @@
 //! Who may talk to whom, as people speak of it: by pod and namespace, not by address.
 
 mod addresses;
+mod difference;
 mod end;
 mod focus;
 mod representatives;
@@ -14,6 +15,7 @@ use netpol_core::program::{Party, Program, Reach, TrafficRange};
 
 use self::addresses::Atlas;
 
+pub(crate) use self::difference::{Change, Difference};
 pub(crate) use self::end::{End, EndJson};
 pub(crate) use self::focus::{Focus, Place};
 pub(crate) use self::representatives::representatives;
@@ -56,7 +58,7 @@ pub(crate) struct Side {
     /// By their places in the list of all.
     pub(crate) pods: BTreeSet<usize>,
     /// Addresses that no pod has, ascending; the bounds of ranges.
-    pub(crate) outside: Vec<(IpAddr, IpAddr)>,
+    pub(crate) outside: BTreeSet<(IpAddr, IpAddr)>,
 }
 
 impl Connectivity {
@@ -80,6 +82,17 @@ impl Connectivity {
             }
             same
         });
+        let nodes = objects
+            .nodes
+            .iter()
+            .flat_map(|node| node.addresses.iter().map(|address| (*address, node.name.clone())));
+        let mut it = Self::of_pods(pods, nodes.collect());
+        it.connections = it.connections(program.reach());
+        it
+    }
+
+    /// Nothing but pods and nodes.
+    fn of_pods(pods: Vec<Pod>, nodes: BTreeMap<IpAddr, Name>) -> Self {
         let mut namespaces = BTreeMap::new();
         for pod in pods.iter().filter(|pod| !pod.hypothetical) {
             *namespaces.entry(pod.namespace.clone()).or_insert(0) += 1;
@@ -91,14 +104,8 @@ impl Connectivity {
         if families.is_empty() {
             families.extend(Family::ALL);
         }
-        let nodes = objects
-            .nodes
-            .iter()
-            .flat_map(|node| node.addresses.iter().map(|address| (*address, node.name.clone())));
-        let atlas = Atlas { pods: addresses, nodes: nodes.collect(), families };
-        let mut it = Self { pods, connections: Vec::new(), atlas, namespaces };
-        it.connections = it.connections(program.reach());
-        it
+        let atlas = Atlas { pods: addresses, nodes, families };
+        Self { pods, connections: Vec::new(), atlas, namespaces }
     }
 
     fn connections(&self, rows: Vec<Reach>) -> Vec<Connection> {
@@ -128,12 +135,7 @@ impl Connectivity {
     /// Without a pod's connections with itself, which policies do not judge, and without ends that have no address
     /// family in common.
     fn possible(&self, mut it: Connection) -> Option<Connection> {
-        if it.sources.pods.len() == 1 && it.sources.outside.is_empty() {
-            it.destinations.pods.retain(|pod| !it.sources.pods.contains(pod));
-        }
-        if it.destinations.pods.len() == 1 && it.destinations.outside.is_empty() {
-            it.sources.pods.retain(|pod| !it.destinations.pods.contains(pod));
-        }
+        leave_out_itself(&mut it.sources, &mut it.destinations);
         let families = |side: &Side| {
             let by_name = side
                 .pods
@@ -175,7 +177,7 @@ impl Connectivity {
                 let hypothetical =
                     |at: &usize| self.pods.get(*at).is_some_and(|it| it.hypothetical);
                 let (strange, own) = side.pods.iter().copied().partition(hypothetical);
-                let own = Side { pods: own, outside: Vec::new() };
+                let own = Side { pods: own, outside: BTreeSet::new() };
                 (own, Side { pods: strange, outside: side.outside.clone() })
             };
             let ((from, strange_from), (to, strange_to)) =
@@ -188,27 +190,42 @@ impl Connectivity {
         self.connections = merge(kept);
     }
 
-    /// What the ends are called: all pods of the input, or of a namespace, as one.
-    pub(crate) fn names(&self, side: &Side) -> Vec<End> {
+    /// What sources and destinations are called: all pods of the input, or of a namespace, as one. Where there is one
+    /// pod on the other side, it does not matter that this one is missing, since nobody asks for its connections with
+    /// itself.
+    pub(crate) fn names(&self, sides: [&Side; 2]) -> [Vec<End>; 2] {
+        let [sources, destinations] = sides;
+        [self.names_of(sources, destinations), self.names_of(destinations, sources)]
+    }
+
+    fn names_of(&self, side: &Side, other: &Side) -> Vec<End> {
+        let itself = match other.pods.first() {
+            Some(at) if other.pods.len() == 1 && other.outside.is_empty() => {
+                self.pods.get(*at).filter(|pod| !pod.hypothetical && !side.pods.contains(at))
+            }
+            _ => None,
+        };
+        let own = |pod: &&Pod| !pod.hypothetical;
         let pods: Vec<&Pod> = side.pods.iter().filter_map(|at| self.pods.get(*at)).collect();
         let all: usize = self.namespaces.values().sum();
-        let own = pods.iter().filter(|pod| !pod.hypothetical).count();
-        let whole = own == all && all > 1 && self.namespaces.len() > 1;
+        let count = pods.iter().copied().filter(own).count() + usize::from(itself.is_some());
+        let whole = count == all && all > 2 && self.namespaces.len() > 1;
         let mut ends: Vec<End> = Vec::new();
         if whole {
             ends.push(End::AllPods);
         }
         for pods in pods.chunk_by(|a, b| a.namespace == b.namespace) {
-            let (made_up, own): (Vec<&Pod>, Vec<&Pod>) =
-                pods.iter().partition(|pod| pod.hypothetical);
-            let of_namespace =
-                pods.first().and_then(|pod| self.namespaces.get_key_value(&pod.namespace));
-            match of_namespace {
-                _ if whole => {}
-                Some((namespace, count)) if own.len() == *count && *count > 1 => {
-                    ends.push(End::PodsOf(namespace.clone()));
+            let Some(first) = pods.first() else { continue };
+            let (own, made_up): (Vec<&Pod>, Vec<&Pod>) = pods.iter().copied().partition(own);
+            let itself = itself.is_some_and(|it| it.namespace == first.namespace);
+            let count = own.len() + usize::from(itself);
+            let all = self.namespaces.get(&first.namespace).copied().unwrap_or_default();
+            match whole {
+                true => {}
+                false if count == all && own.len() > 1 => {
+                    ends.push(End::PodsOf(first.namespace.clone()));
                 }
-                _ => ends.extend(own.iter().map(|pod| pod.end())),
+                false => ends.extend(own.iter().map(|pod| pod.end())),
             }
             ends.extend(made_up.iter().map(|pod| pod.end()));
         }
@@ -243,11 +260,7 @@ impl Side {
 
     fn join(&mut self, other: Self) {
         self.pods.extend(other.pods);
-        if self.outside != other.outside {
-            self.outside.extend(other.outside);
-            self.outside.sort_unstable();
-            self.outside.dedup();
-        }
+        self.outside.extend(other.outside);
     }
 }
 
@@ -298,38 +311,59 @@ impl Parties {
     }
 }
 
-/// Joins what has the same sources or the same destinations, by the same traffic.
+/// As [`join`].
 fn merge(connections: Vec<Connection>) -> Vec<Connection> {
-    let mut forward: BTreeMap<_, Side> = BTreeMap::new();
-    for Connection { sources, destinations, traffic, family } in connections {
-        let to = forward.entry((sources, traffic, family.map(|it| it == Family::V6))).or_default();
-        to.join(destinations);
-    }
-    let mut backward: BTreeMap<_, Side> = BTreeMap::new();
-    for ((sources, traffic, v6), destinations) in forward {
-        backward.entry((destinations, traffic, v6)).or_default().join(sources);
-    }
-    let mut merged: Vec<Connection> = backward
-        .into_iter()
-        .map(|((destinations, traffic, v6), sources)| {
-            let family = v6.map(|v6| if v6 { Family::V6 } else { Family::V4 });
-            Connection { sources, destinations, traffic, family }
-        })
-        .collect();
-    merged.sort_by(|a, b| {
-        let key =
-            |it: &Connection| (it.sources.clone(), it.destinations.clone(), it.traffic.clone());
-        key(a).cmp(&key(b))
+    let rows = connections.into_iter().map(|it| {
+        (it.sources, it.destinations, (it.traffic, it.family.map(|family| family == Family::V6)))
     });
-    merged
+    let merged = join(rows).into_iter().map(|(sources, destinations, (traffic, v6))| {
+        let family = v6.map(|v6| if v6 { Family::V6 } else { Family::V4 });
+        Connection { sources, destinations, traffic, family }
+    });
+    merged.collect()
+}
+
+/// Takes a pod's connections with itself out of those of a single pod.
+fn leave_out_itself(sources: &mut Side, destinations: &mut Side) {
+    if sources.pods.len() == 1 && sources.outside.is_empty() {
+        destinations.pods.retain(|pod| !sources.pods.contains(pod));
+    }
+    if destinations.pods.len() == 1 && destinations.outside.is_empty() {
+        sources.pods.retain(|pod| !destinations.pods.contains(pod));
+    }
+}
+
+/// Joins what is told of the same sources or of the same destinations, and puts it in order.
+fn join<T: Clone + Ord>(rows: impl Iterator<Item = (Side, Side, T)>) -> Vec<(Side, Side, T)> {
+    let mut forward: BTreeMap<(Side, T), Side> = BTreeMap::new();
+    for (sources, destinations, told) in rows {
+        forward.entry((sources, told)).or_default().join(destinations);
+    }
+    let mut backward: BTreeMap<(Side, T), Side> = BTreeMap::new();
+    for ((sources, told), destinations) in forward {
+        backward.entry((destinations, told)).or_default().join(sources);
+    }
+    let joined = backward.into_iter().map(|((to, told), from)| (from, to, told));
+    let mut joined: Vec<_> = joined.collect();
+    joined.sort();
+    joined
 }
 
 impl Connection {
+    /// Sources and destinations.
+    pub(crate) fn sides(&self) -> [&Side; 2] {
+        [&self.sources, &self.destinations]
+    }
+
     /// The only address family in which it holds.
     pub(crate) fn family_name(&self) -> Option<&'static str> {
-        self.family.map(|family| match family {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        })
+        self.family.map(family_name)
+    }
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
     }
 }

@@ -12,8 +12,8 @@ pub(crate) fn write(connectivity: &Connectivity, out: &mut impl Write) -> io::Re
         ends.entry(Some(pod.namespace.to_string())).or_default().insert(pod.label());
     }
     for connection in &connectivity.connections {
-        let destinations = connectivity.names(&connection.destinations);
-        for source in connectivity.names(&connection.sources) {
+        let [sources, destinations] = connectivity.names(connection.sides());
+        for source in sources {
             for destination in destinations.iter().filter(|it| !it.is_same_pod(&source)) {
                 for end in [&source, destination] {
                     ends.entry(namespace(end)).or_default().insert(end.to_string());

@@ -8,7 +8,7 @@
 )]
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,7 +48,11 @@ pub(crate) fn netpol_with<A: AsRef<OsStr>>(arguments: &[A], input: &str) -> Run 
         .stderr(Stdio::piped())
         .spawn()
         .expect("netpol starts");
-    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    let written = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    // Who finds fault with the command line does not read on.
+    assert!(
+        written.as_ref().is_err_and(|it| it.kind() == ErrorKind::BrokenPipe) || written.is_ok()
+    );
     let output = child.wait_with_output().expect("netpol ends");
     Run {
         code: output.status.code().expect("netpol is not killed"),
