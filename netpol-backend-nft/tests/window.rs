@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use netpol_backend_nft::Nft;
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{Flow, name};
+use netpol_core::model::{End, Flow, Objects, Traffic, name};
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, flows_of_interest, world};
 use support::{edit, in_namespace, open};
@@ -63,7 +63,8 @@ impl Scene {
         let mut choices = Choices::from_seed(seed, 3000);
         let (mut objects, options) = world(&mut choices);
         let (other, _) = world(&mut choices);
-        let flows = flows_of_interest(&objects);
+        let mut flows = flows_of_interest(&objects);
+        flows.retain(|flow| !is_of_two_nodes(flow, &objects));
         // The node with most endpoints.
         let nodes = objects.endpoints.iter().filter_map(|it| it.node.clone());
         let mut nodes: Vec<_> = nodes.collect();
@@ -86,9 +87,16 @@ impl Scene {
     }
 }
 
+/// Whether an end has an address that nodes share: which of them is this?
+fn is_of_two_nodes(flow: &Flow, objects: &Objects) -> bool {
+    [&flow.source, &flow.destination].into_iter().any(|end| match end {
+        End::Address(it) => objects.nodes.iter().filter(|at| at.addresses.contains(it)).count() > 1,
+        End::Endpoint { .. } => false,
+    })
+}
+
 /// Answers of other protocols look like beginnings.
 fn is_told_apart(flow: &Flow) -> bool {
-    use netpol_core::model::Traffic;
     matches!(flow.traffic, Traffic::Port(..) | Traffic::ICMP | Traffic::ICMPV6)
 }
 
