@@ -140,7 +140,7 @@ fn sizes(program: &Program) -> [usize; 3] {
 }
 
 /// What backends are given: for every endpoint and direction, whom it is open to on each range of ports.
-fn members(program: &Program) -> BTreeMap<(String, String, Vec<IpAddr>), Vec<Members>> {
+fn members(program: &Program) -> Vec<(String, String, Vec<IpAddr>, Vec<Members>)> {
     let whom = |endpoint: &EndpointEntry| {
         let profiles = [Some(endpoint.profile()), endpoint.own_profile()];
         let profiles = profiles.into_iter().flatten().map(|id| program.profile(id));
@@ -154,10 +154,13 @@ fn members(program: &Program) -> BTreeMap<(String, String, Vec<IpAddr>), Vec<Mem
         members.collect()
     };
     let entries = program.endpoints().map(|it| {
-        let name = (it.namespace().to_owned(), it.name().to_owned(), it.addresses().to_vec());
-        (name, whom(it))
+        let (namespace, name) = (it.namespace().to_owned(), it.name().to_owned());
+        (namespace, name, it.addresses().to_vec(), whom(it))
     });
-    entries.collect()
+    let mut entries: Vec<_> = entries.collect();
+    // Endpoints may have name and addresses in common.
+    entries.sort_by_cached_key(|it| format!("{it:?}"));
+    entries
 }
 
 /// NP-NODE-1: a node that comes back, after another one has come, is the own node again, and only at its new address.

@@ -37,7 +37,25 @@ pub(super) fn policies(choices: &mut Choices<'_>, namespaces: usize) -> Vec<Poli
             policies.push(policy);
         }
     }
+    // A tie matters only between policies that contradict each other.
+    let contradicted = policies.iter().find(|it| it.tier != Tier::NetworkPolicy);
+    if let Some(policy) = contradicted.filter(|_| choices.one_in(4)) {
+        policies.push(contradiction(policy.clone()));
+    }
     policies
+}
+
+/// The same policy under another name, with Accept for Deny and the other way round.
+fn contradiction(mut policy: Policy) -> Policy {
+    policy.key.name = name("opposite");
+    for rule in policy.ingress.iter_mut().chain(&mut policy.egress).flatten() {
+        rule.action = match rule.action {
+            Action::Accept => Action::Deny,
+            Action::Deny => Action::Accept,
+            Action::Pass => Action::Pass,
+        };
+    }
+    policy
 }
 
 fn policy(choices: &mut Choices<'_>, kinds: &[PolicyKind], namespaces: usize) -> Policy {

@@ -567,6 +567,11 @@ fn channels_of_cluster_network_policies() {
         assert!(accepted(&pods, channel), "C-V-18 {channel:?}");
     }
     check(&[("C-V-18", mixed, "spec.egress[0] Invalid")]);
+    // One reason is enough, though the standard channel has another one.
+    for peer in ["nodes: {}", "domainNames: [example.com]"] {
+        let egress = format!("egress: [{{action: Deny, to: [{{{peer}}}], {named}}}]");
+        check(&[("C-V-18, C-PROTO-6", cnp_rules(&egress), "spec.egress[0] Invalid")]);
+    }
 }
 
 #[test]

@@ -198,9 +198,6 @@ fn rule(rule: &Field<'_, '_>, direction: Direction, dialect: &Dialect, channel: 
         return deny_everything(rule);
     }
     let action = action(rule, dialect);
-    let peers = required(rule, list)
-        .and_then(|list| peer::read(&list, direction, dialect, channel))
-        .unwrap_or_else(|| vec![Peer::Unknown(rule.child(list).described())]);
     let ports = match rule.get(dialect.ports) {
         None => Ports::All,
         Some(list) => Ports::AnyOf(
@@ -208,7 +205,13 @@ fn rule(rule: &Field<'_, '_>, direction: Direction, dialect: &Dialect, channel: 
                 .unwrap_or_else(|| vec![PortMatch::Unknown(list.described())]),
         ),
     };
-    if refuses_named_ports(dialect, channel) && has_unnamed_peers(&peers) && has_names(&ports) {
+    let names_refused = has_names(&ports) && refuses_named_ports(dialect, channel);
+    // One reason is enough: the channel that refuses names knows all peers.
+    let channel = if names_refused { Channel::Experimental } else { channel };
+    let peers = required(rule, list)
+        .and_then(|list| peer::read(&list, direction, dialect, channel))
+        .unwrap_or_else(|| vec![Peer::Unknown(rule.child(list).described())]);
+    if names_refused && has_unnamed_peers(&peers) {
         let message = "networks, nodes and domain names have no named ports; use port numbers, or a rule of its own for pods";
         rule.blemish(Reason::Invalid, message);
     }
