@@ -1,0 +1,272 @@
+//! Program -> ruleset.
+//!
+//! ```text
+//! forward, input, output   established? return
+//!                          -> egress, by source;  -> ingress, by destination
+//! egress, ingress, src-*, dst-*   a tree of address blocks, 8 rules each at most, down to the
+//!                          endpoint's address -> what it may send, what it may receive
+//! out-*, in-*              per class of ports one rule with one set: allowed? return
+//! denied-*                 an endpoint's traffic to itself is let through
+//! drop-*                   reported, dropped
+//! ```
+//!
+//! A new connection costs a few rules by address, a few by port and one look-up by the other end's
+//! address, however many policies there are; a packet of a known connection costs one rule.
+//!
+//! **Names say what is in a chain.** All chains but the nine that are fixed are named by a hash of
+//! their rules, so chains of the same name need no comparison, and profiles that say the same share
+//! theirs. Sets are named by what a class asks of the other end, which stays while pods come and go.
+//!
+//! **Both ends are asked, and nothing is accepted.** What is allowed *returns*: from the egress
+//! chains to the question about the destination, and from there to the rules of others, which may
+//! still drop it.
+//!
+//! **What no policy may deny is let through where everything else is dropped**, so that other packets
+//! do not pay for it: an endpoint's traffic to itself (NP-SELF-1, C-HAIR-1), and neighbour discovery
+//! (NP-PROTO-1). Errors about allowed connections are `related` (NP-CONN-2).
+//!
+//! **Invalid packets are not special.** A packet that conntrack cannot place is judged as if it were
+//! the first of a connection.
+
+mod dispatch;
+mod profile;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub use netpol_backend_nft::Log;
+use netpol_backend_nft::nflog::Prefix;
+use netpol_core::model::{Direction, Family, SelfTraffic};
+use netpol_core::program::{EndpointEntry, Program};
+
+use self::dispatch::{Leaf, Tree};
+use self::profile::Profiles;
+use crate::name::{Comment, ContentKey, Instance, Name};
+use crate::ruleset::{Block, Hook, Match, Rule, Ruleset, Set, Table, Target};
+use crate::variant::Variant;
+
+/// ICMPv6's protocol number.
+const ICMPV6: u8 = 58;
+/// Multicast listener discovery, router and neighbour discovery, and the listener report of version
+/// 2. Redirects are not among them.
+const DISCOVERY: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];
+/// The kernel counts in ten-thousandths of a second.
+const FASTEST_LIMIT: u32 = 10_000;
+
+/// How a program is put into force.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// What the names of our chains and sets begin with.
+    pub name: Instance,
+    /// Which iptables.
+    pub variant: Variant,
+    /// Reports denied packets, for a [`Listener`](crate::nflog::Listener) or another tool.
+    pub log: Option<Log>,
+}
+
+/// The ruleset that judges packets as the program does, for the endpoints in its scope.
+///
+/// Needs no privileges. `O(n log n)` in the addresses of the classes that local endpoints refer to.
+#[must_use]
+pub fn render(program: &Program, options: &Options) -> Ruleset {
+    let tables = Family::ALL
+        .into_iter()
+        .map(|family| (family, render_table(program, options, family)))
+        .collect();
+    Ruleset { name: options.name.clone(), tables }
+}
+
+/// Chains and sets while they are made.
+struct Builder<'p> {
+    program: &'p Program,
+    name: &'p Instance,
+    family: Family,
+    chains: BTreeMap<Name, Vec<Rule>>,
+    sets: BTreeMap<Name, Set>,
+}
+
+impl Builder<'_> {
+    /// The chain of these rules, named by them.
+    fn chain(&mut self, kind: &str, rules: Vec<Rule>) -> Name {
+        let lines: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        let name = self.name.keyed(kind, ContentKey::of(&lines.join("\n")));
+        self.chains.entry(name.clone()).or_insert(rules);
+        name
+    }
+}
+
+fn render_table(program: &Program, options: &Options, family: Family) -> Table {
+    let name = &options.name;
+    let builder = Builder { program, name, family, chains: BTreeMap::new(), sets: BTreeMap::new() };
+    let mut profiles = Profiles::new(builder);
+    let mut leaves: [BTreeMap<IpAddr, Leaf>; 2] = Default::default();
+    for endpoint in program.endpoints() {
+        for (direction, leaves) in Direction::ALL.into_iter().zip(&mut leaves) {
+            for address in addresses(endpoint, family) {
+                let Some(chain) = profiles.entry(endpoint.profile(), direction) else { continue };
+                let label = Comment::new(&label(endpoint));
+                leaves.entry(address).or_default().others.get_or_insert((label, chain));
+            }
+        }
+    }
+    let mut own = BTreeMap::new();
+    match program.options().self_traffic {
+        SelfTraffic::Allowed => own = pairs_of_one_endpoint(program, family),
+        SelfTraffic::Policed => own_leaves(program, family, &mut profiles, &mut leaves),
+    }
+    let mut builder = profiles.finish();
+    for (direction, leaves) in Direction::ALL.into_iter().zip(leaves) {
+        let rules = Tree::dispatch(direction).build(&mut builder, leaves);
+        builder.chains.insert(entry_chain(name, direction), rules);
+        let denied = denied(&mut builder, direction, &own);
+        builder.chains.insert(denied_chain(name, direction), denied);
+        builder.chains.insert(drop_chain(name, direction), drop_rules(options, direction));
+    }
+    let hosts = program.endpoints().any(EndpointEntry::is_host);
+    builder.chains.extend(Hook::ALL.map(|hook| base_chain(name, hook, hosts)));
+    let jumps = Hook::ALL.into_iter().map(|hook| (hook, vec![0])).collect();
+    Table { jumps, chains: builder.chains, sets: builder.sets }
+}
+
+fn addresses(endpoint: &EndpointEntry, family: Family) -> impl Iterator<Item = IpAddr> {
+    endpoint.addresses().iter().copied().filter(move |address| Family::of(*address) == family)
+}
+
+/// The sources of what judged endpoints send to themselves, by destination.
+fn pairs_of_one_endpoint(program: &Program, family: Family) -> BTreeMap<IpAddr, Leaf> {
+    let mut leaves: BTreeMap<IpAddr, Leaf> = BTreeMap::new();
+    for group in groups(program, family) {
+        for (destination, _) in &group {
+            let own = &mut leaves.entry(*destination).or_default().own;
+            own.extend(group.iter().map(|(source, _)| (*source, Target::Return)));
+        }
+    }
+    leaves
+}
+
+/// CH-SELF: who is judged otherwise when it reaches itself than when it reaches others (C-HAIR-1).
+fn own_leaves(
+    program: &Program,
+    family: Family,
+    profiles: &mut Profiles<'_>,
+    leaves: &mut [BTreeMap<IpAddr, Leaf>; 2],
+) {
+    for group in groups(program, family) {
+        // The own node is exempt from the host's profile as from those of its pods, but not from
+        // the one for traffic with itself.
+        let differs =
+            |entry: &EndpointEntry| entry.is_host() || entry.own_profile() != Some(entry.profile());
+        if !group.iter().any(|(_, entry)| differs(entry)) {
+            continue;
+        }
+        for sender in &group {
+            for receiver in &group {
+                let [sends, receives] = profiles.own([*sender, *receiver]);
+                let [egress, ingress] = &mut *leaves;
+                egress.entry(sender.0).or_default().own.insert(receiver.0, sends);
+                ingress.entry(receiver.0).or_default().own.insert(sender.0, receives);
+            }
+        }
+    }
+}
+
+/// The addresses of judged endpoints, together where they reach themselves by each other.
+fn groups(program: &Program, family: Family) -> Vec<Vec<(IpAddr, &EndpointEntry)>> {
+    let judged = program.endpoints().filter(|endpoint| {
+        let profile = program.profile(endpoint.profile());
+        Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
+    });
+    let (hosts, ordinary): (Vec<_>, Vec<_>) = judged.partition(|endpoint| endpoint.is_host());
+    // All host-network endpoints of a node are the node itself.
+    let groups = ordinary.chunks(1).chain([hosts.as_slice()]);
+    let with_address = |endpoint| addresses(endpoint, family).map(move |own| (own, endpoint));
+    groups.map(|group| group.iter().copied().flat_map(with_address).collect()).collect()
+}
+
+fn label(endpoint: &EndpointEntry) -> String {
+    if endpoint.is_host() {
+        format!("host {}", endpoint.name())
+    } else {
+        format!("{}/{}", endpoint.namespace(), endpoint.name())
+    }
+}
+
+/// The chain that packets of a hook enter by. Endpoints send to the host through `input` and receive
+/// from it through `output`; the host's own addresses occur on the other sides only where
+/// host-network endpoints are policed.
+fn base_chain(name: &Instance, hook: Hook, hosts: bool) -> (Name, Vec<Rule>) {
+    let (sends, receives) = match hook {
+        Hook::Input => (true, hosts),
+        Hook::Forward => (true, true),
+        Hook::Output => (hosts, true),
+    };
+    let asked = [(Direction::Egress, sends), (Direction::Ingress, receives)];
+    let asked = asked.into_iter().filter(|(_, asked)| *asked);
+    let jump = |(direction, _)| Rule::new([], Target::Jump(entry_chain(name, direction)));
+    let rules =
+        [Rule::new([Match::Established], Target::Return)].into_iter().chain(asked.map(jump));
+    (name.name(crate::ruleset::hook_name(hook)), rules.collect())
+}
+
+/// Where everything that is denied in a direction comes to.
+fn denied(
+    builder: &mut Builder<'_>,
+    direction: Direction,
+    own: &BTreeMap<IpAddr, Leaf>,
+) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if builder.family == Family::V6 {
+        rules.extend(DISCOVERY.map(|kind| {
+            Rule::new([Match::Protocol(ICMPV6), Match::IcmpType(kind)], Target::Return)
+        }));
+    }
+    let otherwise = Target::Goto(drop_chain(builder.name, direction));
+    rules.extend(Tree::exemptions(direction, otherwise).build(builder, own.clone()));
+    rules
+}
+
+fn drop_rules(options: &Options, direction: Direction) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if let Some(Log { group, per_second }) = options.log {
+        let prefix = Prefix { table: options.name.to_string(), direction };
+        let limit = per_second.map(|rate| {
+            // What the kernel makes of it, so that it reads back as it was written.
+            let interval = FASTEST_LIMIT / rate.clamp(1, FASTEST_LIMIT);
+            Match::Limit(FASTEST_LIMIT / interval)
+        });
+        let prefix = Comment::new(&prefix.to_string());
+        rules.push(Rule::new(Vec::from_iter(limit), Target::Report { group, prefix }));
+    }
+    rules.push(Rule::new([], Target::Drop));
+    rules
+}
+
+/// Where packets are looked up by the address of the one end.
+pub(crate) fn entry_chain(name: &Instance, direction: Direction) -> Name {
+    name.name(match direction {
+        Direction::Egress => "egress",
+        Direction::Ingress => "ingress",
+    })
+}
+
+fn denied_chain(name: &Instance, direction: Direction) -> Name {
+    name.name(match direction {
+        Direction::Egress => "denied-out",
+        Direction::Ingress => "denied-in",
+    })
+}
+
+pub(crate) fn drop_chain(name: &Instance, direction: Direction) -> Name {
+    name.name(match direction {
+        Direction::Egress => "drop-out",
+        Direction::Ingress => "drop-in",
+    })
+}
+
+/// `-s` for what an endpoint sends, `-d` for what it receives.
+fn at(direction: Direction, block: Block) -> Match {
+    match direction {
+        Direction::Egress => Match::Source(block),
+        Direction::Ingress => Match::Destination(block),
+    }
+}

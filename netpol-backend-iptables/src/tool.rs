@@ -1,0 +1,136 @@
+//! Runs the tools: iptables, ip6tables and ipset.
+
+use std::env;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::error::Error;
+
+/// Where the tools are if they are not in the path, as it is for services and ordinary users.
+const USUAL: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// A tool that is installed.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    name: String,
+    path: PathBuf,
+}
+
+/// The tool of this name, if it is installed.
+pub(crate) fn find(name: &str) -> Option<Program> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories = env::split_paths(&path).chain(USUAL.iter().map(PathBuf::from));
+    let path = directories.map(|it| it.join(name)).find(|it| Path::is_file(it))?;
+    Some(Program { name: name.to_owned(), path })
+}
+
+impl Program {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs the tool in the calling thread's namespaces, tells it a script, and returns what it
+    /// prints.
+    pub(crate) fn run(&self, arguments: &[&str], script: &str) -> Result<String, Error> {
+        let output = self.output(arguments, script).map_err(|source| Error::System {
+            action: format!("running {}", self.path.display()),
+            source,
+        })?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(self.failure(&output, script))
+        }
+    }
+
+    fn output(&self, arguments: &[&str], script: &str) -> io::Result<Output> {
+        let mut child = Command::new(&self.path)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // None of the tools prints more than a few words while it reads.
+        if let Some(mut input) = child.stdin.take() {
+            match input.write_all(script.as_bytes()) {
+                // It has given up, and will tell why.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                written => written?,
+            }
+        }
+        child.wait_with_output()
+    }
+
+    /// Puts a failure into an operator's terms.
+    fn failure(&self, output: &Output, script: &str) -> Error {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let has = |words: &[&str]| words.iter().any(|it| text.contains(it));
+        let tool = self.name.clone();
+        let reason = reason(&text, &self.name);
+        if has(&["Permission denied", "not permitted", "must be root"]) {
+            return Error::NotPermitted { tool, reason };
+        }
+        if has(&[
+            "xtables lock",
+            "temporarily unavailable",
+            "in use by a kernel",
+            "Device or resource busy",
+        ]) {
+            return Error::Busy { tool, reason };
+        }
+        if has(&["Table does not exist", "do you need to insmod"]) {
+            let advice = "load the modules ip_tables and iptable_filter, or ip6_tables and \
+                          ip6table_filter, or use the nft variant";
+            return Error::Unsupported { tool, reason, advice };
+        }
+        if has(&["set type not supported", "Cannot open session to kernel", "kernel support"]) {
+            let advice = "load the modules ip_set, ip_set_hash_ip and ip_set_hash_net";
+            return Error::Unsupported { tool, reason, advice };
+        }
+        if has(&["rule set generation id", "missing kernel module"]) {
+            let advice = "load the modules nf_tables, nft_compat, xt_set, xt_conntrack and \
+                          xt_multiport, or use the legacy variant";
+            return Error::Unsupported { tool, reason, advice };
+        }
+        let line = line_number(&text).and_then(|number| script.lines().nth(number.checked_sub(1)?));
+        Error::Refused { tool, line: line.map(str::to_owned), reason }
+    }
+}
+
+/// What a tool said, without its own name and what is no help here.
+fn reason(text: &str, tool: &str) -> String {
+    let usage = |line: &&str| !line.is_empty() && !line.starts_with("Try `");
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(usage).collect();
+    let short = lines.join("; ");
+    let short = short.strip_prefix(tool).unwrap_or(&short);
+    short.trim_start_matches(':').trim().to_owned()
+}
+
+/// The line of the script that a tool complains about: `line 3 failed`, `Error in line 3:`, `Error
+/// occurred at line: 3`.
+fn line_number(text: &str) -> Option<usize> {
+    let behind = text.split("line").skip(1);
+    behind
+        .map(|rest| rest.trim_start_matches([':', ' ']))
+        .map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default())
+        .find_map(|number| number.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_lines_are_found() {
+        for text in [
+            "ipset v7.17: Error in line 3: Set cannot be created: set with the same name exists",
+            "iptables-restore v1.8.9 (nf_tables): \nline 3: CHAIN_ADD failed (Device busy)",
+            "iptables-restore: line 3 failed",
+            "Bad argument `x'\nError occurred at line: 3\nTry `iptables-restore -h' or ...",
+        ] {
+            assert_eq!(line_number(text), Some(3), "{text}");
+        }
+        assert_eq!(line_number("online and other outlines"), None);
+    }
+}

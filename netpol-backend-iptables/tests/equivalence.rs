@@ -1,0 +1,101 @@
+//! Rendered rules say what the program says: both are asked about every connection that the
+//! objects of generated worlds can tell apart. The nft backend's rendering, which shares nothing
+//! with this one, says the same.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use netpol_backend_iptables::ruleset::{Hook, Ruleset};
+use netpol_backend_iptables::{Options, render};
+use netpol_core::cluster::Cluster;
+use netpol_core::compile::compile;
+use netpol_core::model::Flow;
+use netpol_core::program::Program;
+use netpol_core::testing::{Choices, flows_of_interest, world};
+use support::{packet_of, scopes};
+
+/// How many worlds.
+fn worlds(usual: u64, long: u64) -> u64 {
+    if std::env::var_os("NETPOL_LONG").is_some() { long } else { usual }
+}
+
+fn check(program: &Program, flows: &[Flow], context: &str) -> usize {
+    let ruleset = render(program, &Options::default());
+    let nft = netpol_backend_nft::render(program, &netpol_backend_nft::Options::default());
+    let ordinary: BTreeSet<IpAddr> = program
+        .endpoints()
+        .filter(|it| !it.is_host())
+        .flat_map(|it| it.addresses().iter().copied())
+        .collect();
+    let mut checked = 0;
+    for flow in flows {
+        let Some(packet) = packet_of(flow) else { continue };
+        let decision = program.decide(flow);
+        let passes = ruleset.passes(Hook::Forward, &packet).expect("nothing foreign");
+        assert_eq!(passes, decision.is_allowed(), "{context}: {flow}: {decision:?}\n{ruleset}");
+        // Packets for or from ordinary endpoints are forwarded.
+        let to = !ordinary.contains(&packet.destination);
+        let from = !ordinary.contains(&packet.source);
+        for hook in [Some(Hook::Forward), to.then_some(Hook::Input), from.then_some(Hook::Output)] {
+            let Some(hook) = hook else { continue };
+            let [ours, theirs] =
+                [ruleset.passes(hook, &packet).ok(), nft.passes(hook, &packet).ok()];
+            assert_eq!(ours, theirs, "{context}: {flow} in {hook:?}\n{ruleset}\n{nft}");
+        }
+        checked += 1;
+    }
+    checked
+}
+
+#[test]
+fn rendered_rules_decide_as_the_program_does() {
+    let (mut checked, worlds) = (0, worlds(300, 100_000));
+    for seed in 0..worlds {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 600));
+        let mut flows = flows_of_interest(&objects);
+        // Every n-th of the many, so that all kinds are among them.
+        let step = flows.len().div_ceil(4001);
+        flows = flows.into_iter().skip(seed as usize % step.max(1)).step_by(step.max(1)).collect();
+        let scopes = scopes(&objects);
+        let cluster = Cluster::from_objects(options, objects);
+        for scope in scopes {
+            let context = format!("seed {seed}, {scope:?}, {options:?}");
+            checked += check(&compile(&cluster, scope), &flows, &context);
+        }
+    }
+    assert!(checked as u64 > 300 * worlds, "{checked}");
+}
+
+/// What is printed for the tools reads back as what was meant.
+#[test]
+fn text_reads_back() {
+    for seed in 0..worlds(300, 10_000) {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 600));
+        for scope in scopes(&objects) {
+            let cluster = Cluster::from_objects(options, objects.clone());
+            let ruleset = render(&compile(&cluster, scope), &Options::default());
+            let mut read = Ruleset { name: ruleset.name.clone(), tables: Default::default() };
+            for (family, table) in &ruleset.tables {
+                let tables = [(*family, table.clone())].into();
+                let text = Ruleset { name: ruleset.name.clone(), tables }.to_string();
+                let (sets, rules) = text.split_once("*filter").expect("both");
+                let sets = sets.lines().filter(|it| !it.starts_with('#')).collect::<Vec<_>>();
+                // As they are printed: the jump is in its place.
+                let rules = rules.replace("-I FORWARD 1", "-A FORWARD");
+                let rules = rules.replace("-I INPUT 1", "-A INPUT");
+                let rules = rules.replace("-I OUTPUT 1", "-A OUTPUT");
+                read.read_rules(*family, &format!("*filter{rules}")).expect("rules");
+                let mut of_family =
+                    Ruleset { name: ruleset.name.clone(), tables: Default::default() };
+                of_family.read_sets(&sets.join("\n")).expect("sets");
+                if let Some(table) = of_family.tables.remove(family) {
+                    read.tables.get_mut(family).expect("there").sets = table.sets;
+                }
+            }
+            assert_eq!(read, ruleset, "seed {seed}");
+        }
+    }
+}
