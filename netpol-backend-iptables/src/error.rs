@@ -99,6 +99,24 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether a tool, a privilege or a part of the kernel is missing, so that trying again is in
+    /// vain.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Missing { .. }
+            | Self::NoVariant { .. }
+            | Self::NoIpv6 { .. }
+            | Self::NotPermitted { .. }
+            | Self::Unsupported { .. } => true,
+            Self::Busy { .. } | Self::Refused { .. } | Self::Output(_) | Self::System { .. } => {
+                false
+            }
+        }
+    }
+}
+
 fn refused(line: &Option<String>) -> String {
     match line {
         Some(line) => format!("`{line}`"),

@@ -26,10 +26,6 @@ pub(crate) fn find(name: &str) -> Option<Program> {
 }
 
 impl Program {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Runs the tool in the calling thread's namespaces, tells it a script, and returns what it
     /// prints.
     pub(crate) fn run(&self, arguments: &[&str], script: &str) -> Result<String, Error> {

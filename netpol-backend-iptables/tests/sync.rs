@@ -15,8 +15,17 @@ use netpol_core::model::name;
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, world};
 
-/// The program of a generated world for its first node.
+/// The program of a generated world for its first node; 1 and 2 are large ones that differ.
 fn program(seed: u64) -> Program {
+    let large = |seed: &u64| render(&small(*seed), &Options::default()).to_string().len() > 4000;
+    match seed {
+        1 => small((0..).find(large).expect("there are many")),
+        2 => small((100..).find(large).expect("there are many")),
+        seed => small(seed),
+    }
+}
+
+fn small(seed: u64) -> Program {
     let (objects, options) = world(&mut Choices::from_seed(seed, 600));
     compile(&Cluster::from_objects(options, objects), Scope::Node(name("node0")))
 }
@@ -105,6 +114,6 @@ fn deltas_end_where_they_should() {
                 edit(&mut choices, &mut objects, &other);
             }
         }
-        assert!(changes > 20, "{changes} changes");
+        assert!(changes > 10, "{changes} changes");
     });
 }

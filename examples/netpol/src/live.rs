@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
+use netpol_backend_iptables::{self as iptables, Iptables};
 use netpol_backend_nft::{Error as NftError, Nft, Options as NftOptions};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
@@ -24,6 +25,20 @@ pub(crate) enum Backend {
     /// nf_tables, over netlink
     #[default]
     Nft,
+    /// iptables, ip6tables and ipset
+    Iptables,
+}
+
+/// Which of the two that are called iptables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Variant {
+    /// The one that the host uses already
+    #[default]
+    Auto,
+    /// The one that writes nf_tables rules
+    Nft,
+    /// The one that writes to the older ip_tables
+    Legacy,
 }
 
 /// A running cluster.
@@ -75,11 +90,17 @@ impl Live {
     }
 
     /// Puts the policies into force on every node.
-    pub(crate) fn enforce(&self, backend: Backend, cluster: &Cluster) -> Result<(), Failure> {
+    pub(crate) fn enforce(
+        &self,
+        backend: Backend,
+        variant: Variant,
+        cluster: &Cluster,
+    ) -> Result<(), Failure> {
         for node in &self.nodes {
             let program = compile(cluster, Scope::Node(name(node)));
             let synced = self.testbed.in_node(node, || match backend {
                 Backend::Nft => sync_nft(&program),
+                Backend::Iptables => sync_iptables(&program, variant),
             });
             synced.map_err(Failure::kernel)??;
         }
@@ -142,5 +163,19 @@ fn sync_nft(program: &Program) -> Result<(), Failure> {
     synced.map(drop).map_err(|error| match error {
         NftError::NotPermitted | NftError::Unsupported { .. } => Failure::unavailable(error),
         error => Failure::kernel(error),
+    })
+}
+
+/// Runs in the namespace of a node.
+fn sync_iptables(program: &Program, variant: Variant) -> Result<(), Failure> {
+    let variant = match variant {
+        Variant::Auto => iptables::Variant::Auto,
+        Variant::Nft => iptables::Variant::Nft,
+        Variant::Legacy => iptables::Variant::Legacy,
+    };
+    let options = iptables::Options { variant, ..iptables::Options::default() };
+    let synced = Iptables::open(options).and_then(|mut it| it.sync(program));
+    synced.map(drop).map_err(|error| {
+        if error.is_unavailable() { Failure::unavailable(error) } else { Failure::kernel(error) }
     })
 }

@@ -151,10 +151,8 @@ fn judged<'t>(
                 [Match::Source(block) | Match::Destination(block), Match::Comment(_)] => {
                     found.insert(block.first(), target);
                 }
-                [Match::Source(_) | Match::Destination(_)] => {
-                    if seen.insert(target) {
-                        rest.push(target.clone());
-                    }
+                [Match::Source(_) | Match::Destination(_)] if seen.insert(target) => {
+                    rest.push(target.clone());
                 }
                 _ => {}
             }

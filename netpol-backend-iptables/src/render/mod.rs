@@ -62,6 +62,9 @@ pub struct Options {
     pub variant: Variant,
     /// Reports denied packets, for a [`Listener`](crate::nflog::Listener) or another tool.
     pub log: Option<Log>,
+    /// Denies nothing: what would be denied is counted and reported, and goes on. With this set,
+    /// a comparison with the program finds a mismatch in everything that the program denies.
+    pub audit: bool,
 }
 
 /// The ruleset that judges packets as the program does, for the endpoints in its scope.
@@ -225,6 +228,8 @@ fn denied(
     rules
 }
 
+/// Where everything that is denied ends. In an audit it goes back to the base chain from there, so
+/// that the other end's policies are asked as well.
 fn drop_rules(options: &Options, direction: Direction) -> Vec<Rule> {
     let mut rules = Vec::new();
     if let Some(Log { group, per_second }) = options.log {
@@ -237,7 +242,8 @@ fn drop_rules(options: &Options, direction: Direction) -> Vec<Rule> {
         let prefix = Comment::new(&prefix.to_string());
         rules.push(Rule::new(Vec::from_iter(limit), Target::Report { group, prefix }));
     }
-    rules.push(Rule::new([], Target::Drop));
+    let end = if options.audit { Target::Return } else { Target::Drop };
+    rules.push(Rule::new([], end));
     rules
 }
 

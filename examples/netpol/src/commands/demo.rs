@@ -19,7 +19,7 @@ use netpol_testbed::{Outcome, Place, Privilege, Probe};
 use crate::exit::{Exit, Failure};
 use crate::explanation;
 use crate::input::{Input, InputArgs, Source};
-use crate::live::{Backend, Live};
+use crate::live::{Backend, Live, Variant};
 use crate::notes::{self, count, note};
 use crate::peer::Port;
 use crate::placement::place;
@@ -57,6 +57,9 @@ pub(crate) struct DemoArgs {
     /// What puts the policies into force
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
+    /// Which iptables
+    #[arg(long, value_enum, default_value_t)]
+    variant: Variant,
     /// A port to try, such as 8080/tcp or icmp; may be repeated
     #[arg(long, value_name = "PORT")]
     port: Vec<Port>,
@@ -108,7 +111,7 @@ pub(crate) fn run(args: &DemoArgs, out: &mut impl Write) -> Result<Exit, Failure
     note(format_args!("trying {} connections without any policy ...", probes.len()));
     let before = live.run(&probes, timeout);
     let begin = Instant::now();
-    live.enforce(args.backend, &world.cluster())?;
+    live.enforce(args.backend, args.variant, &world.cluster())?;
     let policies = count(world.objects().policies.len(), "policy", "policies");
     note(format_args!("{policies} in force after {} ms", begin.elapsed().as_millis()));
     note(format_args!("trying the same {} connections again ...\n", probes.len()));

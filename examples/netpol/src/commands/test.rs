@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::expectation::{self, Row};
 use crate::explanation;
 use crate::input::InputArgs;
-use crate::live::{Backend, Live};
+use crate::live::{Backend, Live, Variant};
 use crate::notes;
 use crate::peer::Port;
 use crate::reading::ReadingArgs;
@@ -46,6 +46,9 @@ pub(crate) struct TestArgs {
     /// Build the cluster out of network namespaces, put the policies into force, and send packets
     #[arg(long, value_enum, value_name = "BACKEND", conflicts_with = "engine")]
     live: Option<Backend>,
+    /// Which iptables
+    #[arg(long, value_enum, default_value_t, requires = "live")]
+    variant: Variant,
     /// How long silence must last to be a denial
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 500, requires = "live")]
     timeout: u64,
@@ -135,7 +138,7 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
 
     let program = world.program();
     let observed = match (args.live, args.engine) {
-        (Some(backend), _) => probe(&cases, &world, backend, args.timeout())?,
+        (Some(backend), _) => probe(&cases, &world, (backend, args.variant), args.timeout())?,
         (None, Engine::Program) => {
             cases.iter().map(|case| program.decide(&case.flow).is_allowed().into()).collect()
         }
@@ -186,11 +189,11 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
 fn probe(
     cases: &[Case],
     world: &World,
-    backend: Backend,
+    (backend, variant): (Backend, Variant),
     timeout: Duration,
 ) -> Result<Vec<Observed>, Failure> {
     let live = Live::build(world.objects())?;
-    live.enforce(backend, &world.cluster())?;
+    live.enforce(backend, variant, &world.cluster())?;
     let probes: Vec<_> = cases.iter().map(|case| live.probe(&case.flow)).collect();
     let sent: Vec<_> = probes.iter().filter_map(|probe| probe.as_ref().ok().cloned()).collect();
     let mut outcomes = live.run(&sent, timeout).into_iter();
