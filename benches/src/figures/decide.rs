@@ -44,13 +44,16 @@ fn scaled(
     let flows = world::flows(&many, FLOWS, &mut Random::new(7));
     let [many, few] = [many, few].map(program);
     let (mut with_many, mut with_few) = (|| decide(&many, &flows), || decide(&few, &flows));
-    let times = in_turns(effort.rounds(25), [&mut with_many, &mut with_few]);
-    let [cost, baseline] = times.map(|times| nanoseconds(times.median(), flows.len()));
+    let mut together = || many.decide_all(&flows).for_each(|decision| drop(black_box(decision)));
+    let works: [&mut dyn FnMut(); 3] = [&mut with_many, &mut with_few, &mut together];
+    let times = in_turns(effort.rounds(25), works);
+    let [cost, baseline, together] = times.map(|times| nanoseconds(times.median(), flows.len()));
     let ((), usage) = measured(|| decide(&many, &flows));
     #[expect(clippy::cast_precision_loss, reason = "a figure needs three digits")]
     let allocations = usage.allocations as f64;
     vec![
         Figure::new(name, cost, "ns").target(Target::AtMost(60.0)).cost_of(baseline, ratio),
+        Figure::new(format!("{name}.together"), together, "ns").cost_of(cost, None),
         Figure::new(format!("{name}.allocations"), allocations, "per 65536")
             .target(Target::AtMost(0.0)),
     ]

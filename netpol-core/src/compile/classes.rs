@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::model::Action;
-use crate::program::{AtomId, Class, ClassId, IdentityId, OwnNode, Scope, SortedSet, Stack};
+use crate::program::{
+    AtomId, Class, ClassId, IdentityId, OwnNode, RareSet, Scope, SortedSet, Stack,
+};
 
 use super::Compiler;
 
@@ -50,7 +51,7 @@ impl Compiler {
             for atom in stack.atoms() {
                 self.users.of(atom).classes.remove(ClassId(id));
             }
-            self.program.edit().classes.clear(id);
+            self.program.edit().clear_class(ClassId(id));
         }
         for id in &identities.born {
             let Some(atoms) = self.identities.get(*id).cloned() else { continue };
@@ -58,14 +59,14 @@ impl Compiler {
                 self.users.of(*atom).identities.insert(IdentityId(*id));
             }
         }
-        let before: bool = self.program.edit().classes.iter().next().is_some();
+        let before = self.program.classes().next().is_some();
         for id in &stacks.born {
             let Some(stack) = self.stacks.get(*id).cloned() else { continue };
             for atom in stack.atoms() {
                 self.users.of(atom).classes.insert(ClassId(*id));
             }
-            let class = self.evaluate(stack);
-            self.program.edit().classes.set(*id, class);
+            let class = self.evaluate(&stack);
+            self.program.edit().set_class(ClassId(*id), class, stack);
         }
         // Classes that were there before have yet to hear of the new identities.
         for id in identities.born.into_iter().filter(|_| before) {
@@ -89,7 +90,7 @@ impl Compiler {
             }
             if let Some(class) = inner.classes.get_mut(class) {
                 class.exceptions.remove(id);
-                class.own_node.set(id, false);
+                class.own_node_list.remove(id);
             }
         }
         inner.identities.clear(id.0);
@@ -99,9 +100,11 @@ impl Compiler {
         let Some(atoms) = self.identities.get(id.0).cloned() else { return };
         let inner = self.program.edit();
         for ClassId(at) in self.users.classes(&atoms) {
-            let Some(class) = inner.classes.get(at) else { continue };
-            let excepted = class.stack.verdict(&atoms) != class.default;
-            let listed = class.own_node.lists(class.stack.admin_action(&atoms));
+            let (Some(class), Some(stack)) = (inner.classes.get(at), self.stacks.get(at)) else {
+                continue;
+            };
+            let excepted = stack.verdict(&atoms) != class.default;
+            let listed = class.own_node.lists(stack.admin_action(&atoms));
             if (excepted || listed)
                 && let Some(class) = inner.classes.get_mut(at)
             {
@@ -109,19 +112,20 @@ impl Compiler {
                     class.exceptions.insert(id);
                 }
                 if listed {
-                    class.own_node.set(id, true);
+                    class.own_node_list.insert(id);
                 }
             }
         }
     }
 
-    fn evaluate(&self, stack: Arc<Stack>) -> Class {
+    fn evaluate(&self, stack: &Stack) -> Class {
         let default = stack.verdict(&[]);
-        let mut own_node = match (stack.own_node, stack.admin_action(&[])) {
+        let own_node = match (stack.own_node, stack.admin_action(&[])) {
             (false, _) => OwnNode::Never,
-            (true, Some(Action::Accept | Action::Deny)) => OwnNode::Only(Box::default()),
-            (true, Some(Action::Pass) | None) => OwnNode::AllBut(Box::default()),
+            (true, Some(Action::Accept | Action::Deny)) => OwnNode::Only,
+            (true, Some(Action::Pass) | None) => OwnNode::AllBut,
         };
+        let mut own_node_list = RareSet::default();
         let mut mentioned: Vec<IdentityId> =
             stack.atoms().flat_map(|atom| self.users.identities(atom)).collect();
         mentioned.sort_unstable();
@@ -129,17 +133,17 @@ impl Compiler {
         if stack.is_union() {
             // Whoever is mentioned is allowed.
             let exceptions = mentioned.into_iter().collect();
-            return Class { default, exceptions, own_node, stack };
+            return Class { default, exceptions, own_node, own_node_list };
         }
         let atoms = |id: &IdentityId| self.identities.get(id.0).map_or(&[][..], |atoms| atoms);
         for id in &mentioned {
             if own_node.lists(stack.admin_action(atoms(id))) {
-                own_node.set(*id, true);
+                own_node_list.insert(*id);
             }
         }
         let is_exception = |id: &IdentityId| stack.verdict(atoms(id)) != default;
         let exceptions = mentioned.into_iter().filter(is_exception).collect();
-        Class { default, exceptions, own_node, stack }
+        Class { default, exceptions, own_node, own_node_list }
     }
 
     /// The names of nodes, as the program numbers them.
@@ -161,31 +165,17 @@ impl Compiler {
 
 impl Class {
     fn mentions(&self, id: IdentityId) -> bool {
-        let own_node = match &self.own_node {
-            OwnNode::Never => false,
-            OwnNode::AllBut(ids) | OwnNode::Only(ids) => ids.contains(id),
-        };
-        own_node || self.exceptions.contains(id)
+        self.own_node_list.contains(id) || self.exceptions.contains(id)
     }
 }
 
 impl OwnNode {
     /// Whether an identity that the Admin tier does this to is in the list.
-    fn lists(&self, action: Option<Action>) -> bool {
+    fn lists(self, action: Option<Action>) -> bool {
         match self {
             Self::Never => false,
-            Self::AllBut(_) => action == Some(Action::Deny),
-            Self::Only(_) => action == Some(Action::Pass),
-        }
-    }
-
-    fn set(&mut self, id: IdentityId, listed: bool) {
-        if let Self::AllBut(ids) | Self::Only(ids) = self {
-            if listed {
-                ids.insert(id)
-            } else {
-                ids.remove(id)
-            };
+            Self::AllBut => action == Some(Action::Deny),
+            Self::Only => action == Some(Action::Pass),
         }
     }
 }

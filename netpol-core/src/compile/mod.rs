@@ -154,8 +154,10 @@ impl Compiler {
         if let Scope::Node(name) = &scope {
             this.own_node = Some(this.places.node_id(name));
         }
-        // The first identity is that of whom no atom holds for, and stays.
+        // The first identity is that of whom no atom holds for, the first class that of what no policy is about. Both
+        // stay.
         this.acquire_identity(Vec::new());
+        this.stacks.acquire(&Arc::new(Stack::OPEN));
         this.settle_classes();
         this
     }

@@ -64,7 +64,7 @@ impl Compiler {
         }
         let settled = self.profiles.ids.settle();
         for id in settled.dying {
-            self.program.edit().profiles.clear(id);
+            self.program.edit().clear_profile(ProfileId(id));
             let sides = self.profiles.used.remove(&id).unwrap_or_default();
             sides.into_iter().flatten().for_each(|side| self.profiles.sides.release(side));
         }
@@ -173,7 +173,7 @@ impl Compiler {
             policies: policies.collect(),
             declared: key.declared.clone(),
         };
-        self.program.edit().profiles.set(id, profile);
+        self.program.edit().set_profile(ProfileId(id), profile);
         ProfileId(id)
     }
 }

@@ -39,6 +39,9 @@ impl Known {
     /// No address at all.
     pub(super) const VACANT: Self = Self { identity: NONE, endpoint: NONE, profile: NONE };
 
+    /// An end about which nothing is known.
+    pub(super) const NOBODY: Self = Self { identity: Addresses::NOTHING.0, ..Self::VACANT };
+
     /// An address that no endpoint has.
     pub(crate) fn new(identity: IdentityId) -> Self {
         Self { identity: identity.0, ..Self::VACANT }
@@ -80,15 +83,15 @@ impl Addresses {
     /// The identity of an address about which nothing is known, in no block either.
     pub(crate) const NOTHING: IdentityId = IdentityId(0);
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lookup(&self, address: IpAddr) -> Known {
         match self.known(address) {
             Some(known) => known,
-            None => Known::new(self.longest_prefix(address)),
+            None => self.by_block(address),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn known(&self, address: IpAddr) -> Option<Known> {
         match address {
             IpAddr::V4(address) => self.known_v4.get(address.to_bits()),
@@ -110,6 +113,11 @@ impl Addresses {
         let v4 = self.known_v4.iter().map(|(bits, it)| (IpAddr::V4(Ipv4Addr::from_bits(bits)), it));
         let v6 = self.known_v6.iter().map(|(bits, it)| (IpAddr::V6(Ipv6Addr::from_bits(bits)), it));
         v4.chain(v6)
+    }
+
+    #[cold]
+    fn by_block(&self, address: IpAddr) -> Known {
+        Known::new(self.longest_prefix(address))
     }
 
     pub(crate) fn longest_prefix(&self, address: IpAddr) -> IdentityId {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::model::{Family, Name, PortRange, Protocol};
 
+use super::gate::Gate;
 use super::{
     Class, ClassId, EndpointEntry, Identity, IdentityId, Known, Members, NamedEnd, Profile, Program,
 };
@@ -86,6 +87,7 @@ impl Program {
             });
             let intervals: usize = intervals.sum();
             size_of::<Profile>()
+                + size_of::<Gate>()
                 + intervals * size_of::<(PortRange, ClassId)>()
                 + it.policies.len() * size_of::<usize>()
         });

@@ -1,8 +1,7 @@
-use std::sync::Arc;
-
 use crate::model::Action;
 
-use super::{AtomId, IdentityId, SortedSet, Verdict};
+use super::identity_set::IdentitySet;
+use super::{AtomId, IdentityId, Verdict};
 
 /// A verdict for every identity: the other ends that a profile allows on one or more ports.
 ///
@@ -10,22 +9,30 @@ use super::{AtomId, IdentityId, SortedSet, Verdict};
 /// ([`Program::class_text`](super::Program::class_text)), not by who fulfils it today: a pod that joins or leaves
 /// changes a class in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct Class {
     pub(crate) default: Verdict,
     /// The identities with the other verdict.
-    pub(crate) exceptions: SortedSet<IdentityId>,
+    pub(crate) exceptions: IdentitySet,
     pub(crate) own_node: OwnNode,
-    pub(crate) stack: Arc<Stack>,
+    /// Whom `own_node` makes an exception of.
+    pub(crate) own_node_list: RareSet,
 }
 
+const _: () = assert!(size_of::<Option<Class>>() == 64, "a class is one cache line");
+
 /// Whether traffic with the endpoint's own node is allowed although the class denies it (NP-NODE-1). That depends on
-/// the identity of the node's address where the Admin tier decides for some.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// the identity of the node's address where the Admin tier decides for some, who are listed beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OwnNode {
     Never,
-    AllBut(Box<SortedSet<IdentityId>>),
-    Only(Box<SortedSet<IdentityId>>),
+    AllBut,
+    Only,
 }
+
+/// A set that is hardly ever anything but empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RareSet(Option<Box<IdentitySet>>);
 
 /// Index of a [`Class`] in its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,14 +67,40 @@ pub(crate) enum Terms {
 
 impl ClassId {
     pub(crate) const NONE: Self = Self(u32::MAX);
+    /// The class of directions that no policy says anything about: it allows everybody, and is listed nowhere.
+    pub(crate) const OPEN: Self = Self(0);
+}
+
+impl RareSet {
+    pub(crate) fn contains(&self, id: IdentityId) -> bool {
+        self.0.as_ref().is_some_and(|ids| ids.contains(id))
+    }
+
+    /// In ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = IdentityId> {
+        self.0.iter().flat_map(|ids| ids.iter())
+    }
+
+    pub(crate) fn insert(&mut self, id: IdentityId) {
+        self.0.get_or_insert_with(|| Box::new(IdentitySet::EMPTY)).insert(id);
+    }
+
+    pub(crate) fn remove(&mut self, id: IdentityId) {
+        if let Some(ids) = &mut self.0 {
+            ids.remove(id);
+            self.0.take_if(|ids| ids.is_empty());
+        }
+    }
 }
 
 impl Class {
     /// Allows nobody.
-    pub(crate) fn nobody() -> Self {
-        let (exceptions, own_node) = (SortedSet::EMPTY, OwnNode::Never);
-        Self { default: Verdict::Deny, exceptions, own_node, stack: Arc::default() }
-    }
+    pub(crate) const NOBODY: Self = Self {
+        default: Verdict::Deny,
+        exceptions: IdentitySet::EMPTY,
+        own_node: OwnNode::Never,
+        own_node_list: RareSet(None),
+    };
 
     /// The verdict for an identity, the exemption of the own node aside. `O(log n)` in the exceptions.
     #[inline]
@@ -77,16 +110,11 @@ impl Class {
 
     /// Whether an address of this identity is allowed if it is the endpoint's own node's.
     pub(super) fn allows_own_node(&self, identity: IdentityId) -> bool {
-        match &self.own_node {
+        match self.own_node {
             OwnNode::Never => false,
-            OwnNode::AllBut(denied) => !denied.contains(identity),
-            OwnNode::Only(allowed) => allowed.contains(identity),
+            OwnNode::AllBut => !self.own_node_list.contains(identity),
+            OwnNode::Only => self.own_node_list.contains(identity),
         }
-    }
-
-    /// Whether it is NetworkPolicies that deny an end for which exactly these atoms hold, given that it is denied.
-    pub(super) fn denies_by_network_policy(&self, atoms: &[AtomId]) -> bool {
-        self.stack.network.is_some() && self.stack.admin_action(atoms) != Some(Action::Deny)
     }
 
     /// The verdict for every other end, if there is no exception.
@@ -98,6 +126,15 @@ impl Class {
 }
 
 impl Stack {
+    /// Of [`ClassId::OPEN`]. Where there is no isolation there is nothing that the own node would be exempt from, so
+    /// that no policies ask for just this.
+    pub(crate) const OPEN: Self =
+        Self { admin: Vec::new(), network: None, baseline: Vec::new(), own_node: true };
+
+    /// Of a class that there is not.
+    pub(crate) const NOTHING: Self =
+        Self { admin: Vec::new(), network: None, baseline: Vec::new(), own_node: false };
+
     /// What it says of an end for which exactly these atoms hold.
     pub(crate) fn verdict(&self, atoms: &[AtomId]) -> Verdict {
         match first_match(&self.admin, atoms) {
@@ -115,6 +152,11 @@ impl Stack {
     /// What the Admin tier says of it.
     pub(crate) fn admin_action(&self, atoms: &[AtomId]) -> Option<Action> {
         first_match(&self.admin, atoms)
+    }
+
+    /// Whether it is NetworkPolicies that deny an end for which exactly these atoms hold, given that it is denied.
+    pub(super) fn denies_by_network_policy(&self, atoms: &[AtomId]) -> bool {
+        self.network.is_some() && self.admin_action(atoms) != Some(Action::Deny)
     }
 
     /// All atoms that it asks for, possibly some more than once.

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use crate::model::{Direction, End, Flow, HostNetworkSubjects, SelfTraffic};
 
 use super::{
-    Addresses, EndpointEntry, EndpointId, IdentityId, NamedEnd, NodeId, ProfileId, Program,
+    Addresses, ClassId, EndpointEntry, EndpointId, Known, NamedEnd, NodeId, ProfileId, Program,
 };
 
 /// Allowed or not.
@@ -24,15 +24,17 @@ pub struct Decision {
     pub ingress: Option<Verdict>,
 }
 
-/// One end of a connection, looked up.
+/// One direction of a flow, looked up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Resolved {
-    pub(super) identity: IdentityId,
-    pub(super) endpoint: Option<EndpointId>,
-    profile: Option<ProfileId>,
-    /// `None` if it was asked about by name.
-    pub(super) address: Option<IpAddr>,
+struct Asked {
+    profile: ProfileId,
+    class: ClassId,
+    /// Both ends are the same.
+    itself: bool,
 }
+
+/// How many flows are looked at together, so that each has time to come from memory.
+const TOGETHER: usize = 16;
 
 /// One judged direction of a flow: where the verdict was found.
 #[derive(Clone, Copy, Debug)]
@@ -56,96 +58,166 @@ impl Program {
     /// Judges one new connection. Total: unknown ends match what everybody matches.
     ///
     /// Two address look-ups, then per policed end one look-up by port and one by identity; the number of policies
-    /// does not matter.
+    /// does not matter. Allocates nothing and takes no lock.
     pub fn decide(&self, flow: &Flow) -> Decision {
-        let [egress, ingress] = self.walk(flow).map(|judged| judged.map(|judged| judged.verdict));
-        Decision { egress, ingress }
+        Decision::of(self.walk(flow))
+    }
+
+    /// Judges many new connections, in order: each as [`decide`](Self::decide) does.
+    ///
+    /// Faster than one by one where the program is larger than the caches, since what one connection waits for in
+    /// memory is fetched while others are looked at. Allocates nothing and takes no lock.
+    pub fn decide_all(&self, flows: &[Flow]) -> impl Iterator<Item = Decision> {
+        flows.chunks(TOGETHER).flat_map(|flows| self.decide_together(flows))
+    }
+
+    fn decide_together(&self, flows: &[Flow]) -> impl Iterator<Item = Decision> + use<> {
+        let mut ends = [[Known::NOBODY; 2]; TOGETHER];
+        for (ends, flow) in ends.iter_mut().zip(flows) {
+            *ends = self.resolve_both(flow);
+        }
+        let mut asked = [[None; 2]; TOGETHER];
+        for ((asked, ends), flow) in asked.iter_mut().zip(ends).zip(flows) {
+            *asked = self.ask_both(flow, ends);
+        }
+        let mut decisions = [Decision { egress: None, ingress: None }; TOGETHER];
+        for (((decision, asked), ends), flow) in
+            decisions.iter_mut().zip(asked).zip(ends).zip(flows)
+        {
+            *decision = Decision::of(self.judge_both(flow, ends, asked));
+        }
+        decisions.into_iter().take(flows.len())
     }
 
     /// The walk behind both [`decide`](Self::decide) and [`explain`](Self::explain): egress, then ingress.
+    #[inline(always)]
     pub(super) fn walk(&self, flow: &Flow) -> [Option<Judged>; 2] {
-        let source = self.resolve(&flow.source);
-        let destination = self.resolve(&flow.destination);
-        let itself = self.is_same(source, destination);
+        let ends = self.resolve_both(flow);
+        self.judge_both(flow, ends, self.ask_both(flow, ends))
+    }
+
+    #[inline(always)]
+    fn resolve_both(&self, flow: &Flow) -> [Known; 2] {
+        [self.resolve(&flow.source), self.resolve(&flow.destination)]
+    }
+
+    #[inline(always)]
+    fn ask_both(&self, flow: &Flow, [source, destination]: [Known; 2]) -> [Option<Asked>; 2] {
+        let itself = self.is_same(flow, [source, destination]);
         [
-            self.judge(Direction::Egress, source, destination, flow, itself),
-            self.judge(Direction::Ingress, destination, source, flow, itself),
+            self.ask(Direction::Egress, source, flow, itself),
+            self.ask(Direction::Ingress, destination, flow, itself),
         ]
     }
 
-    #[inline]
-    pub(super) fn resolve(&self, end: &End) -> Resolved {
-        let address = match end {
-            End::Address(address) => *address,
-            End::Endpoint { namespace, name } => {
-                match self.inner.names.get(&(namespace.clone(), name.clone())) {
-                    Some(NamedEnd::Ordinary(id)) => return self.resolve_by_name(*id),
-                    Some(NamedEnd::Host(address)) => *address,
-                    None => return Resolved::UNKNOWN,
-                }
+    #[inline(always)]
+    fn judge_both(
+        &self,
+        flow: &Flow,
+        [source, destination]: [Known; 2],
+        [egress, ingress]: [Option<Asked>; 2],
+    ) -> [Option<Judged>; 2] {
+        [
+            egress.map(|asked| self.judge(asked, source, destination, &flow.destination)),
+            ingress.map(|asked| self.judge(asked, destination, source, &flow.source)),
+        ]
+    }
+
+    /// Who an end is.
+    #[inline(always)]
+    pub(super) fn resolve(&self, end: &End) -> Known {
+        match end {
+            End::Address(address) => self.inner.addresses.lookup(*address),
+            End::Endpoint { .. } => self.resolve_by_name(end),
+        }
+    }
+
+    #[cold]
+    fn resolve_by_name(&self, end: &End) -> Known {
+        match self.named(end) {
+            Some(NamedEnd::Ordinary(id)) => {
+                let entry = self.entry(id);
+                let identity = entry.map_or(Addresses::NOTHING, |entry| entry.identity);
+                Known::new(identity).of(id, entry.and_then(|entry| entry.profile))
             }
-        };
-        let known = self.inner.addresses.lookup(address);
-        let (endpoint, profile) = (known.endpoint(), known.profile());
-        Resolved { identity: known.identity(), endpoint, profile, address: Some(address) }
+            Some(NamedEnd::Host(address)) => self.inner.addresses.lookup(address),
+            None => Known::NOBODY,
+        }
     }
 
-    fn resolve_by_name(&self, id: EndpointId) -> Resolved {
-        let entry = self.entry(id);
-        let identity = entry.map_or(Addresses::NOTHING, |entry| entry.identity);
-        let profile = entry.and_then(|entry| entry.profile);
-        Resolved { identity, endpoint: Some(id), profile, address: None }
+    fn named(&self, end: &End) -> Option<NamedEnd> {
+        let End::Endpoint { namespace, name } = end else { return None };
+        self.inner.names.get(&(namespace.clone(), name.clone())).copied()
     }
 
-    #[inline]
-    fn judge(
+    /// The address that an end is judged by; `None` for an endpoint that was asked about by name.
+    pub(super) fn address_of(&self, end: &End) -> Option<IpAddr> {
+        match (end, self.named(end)) {
+            (End::Address(address), _) => Some(*address),
+            (End::Endpoint { .. }, Some(NamedEnd::Host(address))) => Some(address),
+            (End::Endpoint { .. }, _) => None,
+        }
+    }
+
+    /// Whom the subject allows; `None` if it is not policed.
+    #[inline(always)]
+    fn ask(
         &self,
         direction: Direction,
-        subject: Resolved,
-        peer: Resolved,
+        subject: Known,
         flow: &Flow,
         itself: bool,
-    ) -> Option<Judged> {
+    ) -> Option<Asked> {
         let profile = match (itself && !flow.via_service, self.inner.options.self_traffic) {
             // C-HAIR-2 included.
-            (false, _) => subject.profile?,
+            (false, _) => subject.profile()?,
             // NP-SELF-1, C-HAIR-1.
             (true, SelfTraffic::Allowed) => return None,
-            (true, SelfTraffic::Policed) => self.entry(subject.endpoint?)?.own?,
+            (true, SelfTraffic::Policed) => self.entry(subject.endpoint()?)?.own?,
         };
-        let allow = |exempt| Some(Judged { profile, exempt, verdict: Verdict::Allow });
-        let Some(side) = self.profile(profile).side(direction) else { return allow(None) };
-        let class = self.class(side.class_of(flow.traffic));
-        if class.verdict(peer.identity) == Verdict::Allow {
-            return allow(None);
-        }
-        // Looked at last, since hardly any packet needs it: NP-NODE-1, then NP-SELF-1 by way of a service.
-        if class.allows_own_node(peer.identity) && self.is_own_node(subject, peer) {
-            return allow(Some(Exempt::OwnNode));
-        }
-        if itself && self.inner.options.self_traffic == SelfTraffic::Allowed {
-            let atoms = self.inner.identities.get(peer.identity.0).map(|it| &*it.atoms);
-            if class.denies_by_network_policy(atoms.unwrap_or_default()) {
-                return allow(Some(Exempt::Itself));
-            }
-        }
-        Some(Judged { profile, exempt: None, verdict: Verdict::Deny })
+        let class = self.gate(profile).side(direction).class_of(flow.traffic);
+        Some(Asked { profile, class, itself })
     }
 
-    fn is_own_node(&self, subject: Resolved, peer: Resolved) -> bool {
-        // An ordinary endpoint is no node. Most peers are one, and what follows is far away in memory.
-        if peer.endpoint.is_some() && !self.hosts_are_policed() {
-            return false;
+    #[inline(always)]
+    fn judge(&self, asked: Asked, subject: Known, peer: Known, peer_end: &End) -> Judged {
+        let profile = asked.profile;
+        let verdict = self.class(asked.class).verdict(peer.identity());
+        // An ordinary endpoint is no node, and most peers are one.
+        let may_be_node = peer.endpoint().is_none() || self.hosts_are_policed();
+        if (may_be_node || asked.itself)
+            && verdict == Verdict::Deny
+            && let Some(exempt) = self.exempt(asked, subject, peer, peer_end)
+        {
+            return Judged { profile, exempt: Some(exempt), verdict: Verdict::Allow };
         }
-        let entry = subject.endpoint.and_then(|id| self.entry(id));
+        Judged { profile, exempt: None, verdict }
+    }
+
+    /// Why an end is allowed that the class denies, if it is: NP-NODE-1, or NP-SELF-1 by way of a service.
+    #[cold]
+    fn exempt(&self, asked: Asked, subject: Known, peer: Known, peer_end: &End) -> Option<Exempt> {
+        let own_node = self.class(asked.class).allows_own_node(peer.identity());
+        if own_node && self.is_own_node(subject, peer, peer_end) {
+            return Some(Exempt::OwnNode);
+        }
+        let may_be_itself = asked.itself && self.inner.options.self_traffic == SelfTraffic::Allowed;
+        let atoms = self.inner.identities.get(peer.identity().0).map(|it| &*it.atoms);
+        let stack = self.stack(asked.class);
+        (may_be_itself && stack.denies_by_network_policy(atoms.unwrap_or_default()))
+            .then_some(Exempt::Itself)
+    }
+
+    fn is_own_node(&self, subject: Known, peer: Known, peer_end: &End) -> bool {
+        let entry = subject.endpoint().and_then(|id| self.entry(id));
         let node = entry.and_then(|entry| entry.node);
-        node.is_some_and(|node| self.nodes_of(peer).contains(&node))
+        node.is_some_and(|node| self.nodes_of(peer, peer_end).contains(&node))
     }
 
     /// The nodes whose address an end is, unless an ordinary endpoint has it.
-    fn nodes_of(&self, end: Resolved) -> &[NodeId] {
-        let entry = end.endpoint.and_then(|id| self.entry(id));
-        match (end.address, entry) {
+    fn nodes_of(&self, known: Known, end: &End) -> &[NodeId] {
+        let entry = known.endpoint().and_then(|id| self.entry(id));
+        match (self.address_of(end), entry) {
             (None, _) => &[],
             (Some(_), Some(entry)) if !entry.host => &[],
             (Some(address), _) => self.inner.addresses.nodes_at(address),
@@ -153,13 +225,17 @@ impl Program {
     }
 
     /// Whether both ends are the same endpoint, or the same node where nodes are policed.
-    #[inline]
-    pub(super) fn is_same(&self, source: Resolved, destination: Resolved) -> bool {
-        if source.endpoint.is_some() && source.endpoint == destination.endpoint {
-            return true;
-        }
-        self.hosts_are_policed()
-            && self.nodes_of(source).iter().any(|node| self.nodes_of(destination).contains(node))
+    #[inline(always)]
+    pub(super) fn is_same(&self, flow: &Flow, [source, destination]: [Known; 2]) -> bool {
+        let same_endpoint =
+            source.endpoint().is_some() && source.endpoint() == destination.endpoint();
+        same_endpoint || self.hosts_are_policed() && self.share_a_node(flow, [source, destination])
+    }
+
+    #[cold]
+    fn share_a_node(&self, flow: &Flow, [source, destination]: [Known; 2]) -> bool {
+        let destinations = self.nodes_of(destination, &flow.destination);
+        self.nodes_of(source, &flow.source).iter().any(|node| destinations.contains(node))
     }
 
     fn hosts_are_policed(&self) -> bool {
@@ -169,12 +245,6 @@ impl Program {
     pub(crate) fn entry(&self, EndpointId(id): EndpointId) -> Option<&EndpointEntry> {
         self.inner.endpoints.get(id).map(|entry| &**entry)
     }
-}
-
-impl Resolved {
-    /// An end about which nothing is known.
-    const UNKNOWN: Self =
-        Self { identity: Addresses::NOTHING, endpoint: None, profile: None, address: None };
 }
 
 impl Verdict {
@@ -188,6 +258,12 @@ impl Verdict {
 }
 
 impl Decision {
+    #[inline(always)]
+    fn of(judged: [Option<Judged>; 2]) -> Self {
+        let [egress, ingress] = judged.map(|judged| judged.map(|judged| judged.verdict));
+        Self { egress, ingress }
+    }
+
     /// Whether both ends allow the connection (M6).
     pub fn is_allowed(self) -> bool {
         self.egress != Some(Verdict::Deny) && self.ingress != Some(Verdict::Deny)

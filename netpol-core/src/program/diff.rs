@@ -10,7 +10,9 @@ use crate::model::{Direction, End, Flow, Name, SelfTraffic, Traffic};
 
 use super::members::coalesce;
 use super::partition::{address_ranges, append, elementary};
-use super::{ClassId, EndpointId, IdentityId, NodeId, ProfileId, Program, TrafficRange, Verdict};
+use super::{
+    ClassId, EndpointId, IdentityId, Known, NodeId, ProfileId, Program, TrafficRange, Verdict,
+};
 
 /// What becomes allowed and what becomes denied from one program to another, whatever their policies look like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -245,17 +247,17 @@ impl<'a> Comparison<'a> {
         };
         for (at, end) in peers.iter().enumerate() {
             let resolved = programs.map(|program| program.resolve(end));
-            it.kinds.entry(resolved.map(|it| it.identity)).or_default().push(at);
+            it.kinds.entry(resolved.map(Known::identity)).or_default().push(at);
             for (side, resolved) in resolved.iter().enumerate() {
                 let (Some(of_node), Some(of_endpoint), Some(program)) =
                     (it.of_node.get_mut(side), it.of_endpoint.get_mut(side), programs.get(side))
                 else {
                     continue;
                 };
-                if let Some(id) = resolved.endpoint {
+                if let Some(id) = resolved.endpoint() {
                     of_endpoint.entry(id).or_default().push(at);
                 }
-                let address = resolved.address.into_iter();
+                let address = program.address_of(end).into_iter();
                 for node in address.flat_map(|it| program.inner.addresses.nodes_at(it)) {
                     of_node.entry(*node).or_default().push(at);
                 }
@@ -312,13 +314,13 @@ impl<'a> Comparison<'a> {
         for end in &self.peers {
             let owners = self.programs.map(|program| {
                 let resolved = program.resolve(end);
-                let entry = program.entry(resolved.endpoint?)?;
+                let entry = program.entry(resolved.endpoint()?)?;
                 entry.profile?;
-                let host = resolved.address.filter(|_| entry.host);
+                let host = program.address_of(end).filter(|_| entry.host);
                 let mut nodes = host.map(|it| program.inner.addresses.nodes_at(it).to_vec());
                 nodes.iter_mut().for_each(|nodes| nodes.sort_unstable());
                 let name = (entry.namespace.clone(), entry.name.clone());
-                Some((name, resolved.endpoint?, nodes))
+                Some((name, resolved.endpoint()?, nodes))
             });
             match owners {
                 [Some((name, first, at)), Some((same, second, also_at))] if name == same => {
@@ -423,7 +425,7 @@ impl<'a> Comparison<'a> {
                 continue;
             }
             let changes = self.decided(end, peer, &cuts);
-            let kind = self.programs.map(|program| program.resolve(peer).identity);
+            let kind = self.programs.map(|program| program.resolve(peer).identity());
             if general.changes.get(&kind).map_or(!changes.is_empty(), |usual| *usual != changes) {
                 exceptions.push((Special::Listed(at), changes));
             }

@@ -34,7 +34,7 @@ impl Program {
             }
         }
         // A union never denies what lies in one of its blocks; anything else may.
-        if !members.ranges.is_empty() && !class.stack.is_union() {
+        if !members.ranges.is_empty() && !self.stack(id).is_union() {
             for (address, known) in self.inner.addresses.all_known() {
                 if Family::of(address) == family && class.verdict(known.identity()) == class.default
                 {

@@ -8,7 +8,7 @@
 //! 2. *What may this endpoint do?* Endpoints with the same applicable policies share a [`Profile`].
 //! 3. *Does the profile allow it?* Per direction and protocol a profile cuts the ports into intervals, each with a
 //!    [`Class`]: the set of identities that are allowed. Tiers, priorities, Pass, excepts and named ports are
-//!    resolved by then.
+//!    resolved by then. What decisions look at of a profile is laid out for them in its gate.
 //!
 //! A program does not know how it was compiled, and never changes; a clone shares everything, and the program that
 //! follows after an event shares all that the event does not touch.
@@ -21,6 +21,8 @@ mod class;
 mod decide;
 mod diff;
 mod explain;
+mod gate;
+mod identity_set;
 mod members;
 mod partition;
 mod profile;
@@ -32,7 +34,7 @@ mod trace;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -40,7 +42,8 @@ use crate::model::{Name, Options};
 
 pub(crate) use address::{Addresses, Known};
 pub(crate) use atom::{Atom, AtomId, Declares, Identity};
-pub(crate) use class::{OwnNode, Segment, Stack, Terms};
+pub(crate) use class::{OwnNode, RareSet, Segment, Stack, Terms};
+use gate::Gate;
 pub(crate) use profile::Side;
 pub(crate) use shared::{Shards, SortedSet, Table};
 
@@ -117,8 +120,12 @@ pub(crate) struct Inner {
     pub(crate) atoms: Table<Atom>,
     pub(crate) endpoints: Table<Arc<EndpointEntry>>,
     pub(crate) names: Shards<(Name, Name), NamedEnd>,
-    pub(crate) profiles: Table<Profile>,
+    profiles: Table<Profile>,
+    /// Of each profile what decisions look at.
+    gates: Table<Gate>,
     pub(crate) classes: Table<Class>,
+    /// What each class asks.
+    stacks: Table<Arc<Stack>>,
     pub(crate) nodes: Table<Name>,
 }
 
@@ -126,6 +133,26 @@ impl Inner {
     /// An identity, to be changed.
     pub(crate) fn identity_mut(&mut self, id: IdentityId) -> Option<&mut Identity> {
         self.identities.get_mut(id.0).map(Arc::make_mut)
+    }
+
+    pub(crate) fn set_profile(&mut self, ProfileId(id): ProfileId, profile: Profile) {
+        self.gates.set(id, Gate::new(&profile));
+        self.profiles.set(id, profile);
+    }
+
+    pub(crate) fn clear_profile(&mut self, ProfileId(id): ProfileId) {
+        self.gates.clear(id);
+        self.profiles.clear(id);
+    }
+
+    pub(crate) fn set_class(&mut self, ClassId(id): ClassId, class: Class, stack: Arc<Stack>) {
+        self.classes.set(id, class);
+        self.stacks.set(id, stack);
+    }
+
+    pub(crate) fn clear_class(&mut self, ClassId(id): ClassId) {
+        self.classes.clear(id);
+        self.stacks.clear(id);
     }
 }
 
@@ -141,7 +168,9 @@ impl Program {
             endpoints: Table::default(),
             names: Shards::default(),
             profiles: Table::default(),
+            gates: Table::default(),
             classes: Table::default(),
+            stacks: Table::default(),
             nodes: Table::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -196,13 +225,27 @@ impl Program {
     /// The class of this id; as [`profile`](Self::profile), with one that allows nobody for an id of nothing.
     #[inline]
     pub fn class(&self, id: ClassId) -> &Class {
-        static NOBODY: LazyLock<Class> = LazyLock::new(Class::nobody);
-        self.inner.classes.get(id.0).unwrap_or_else(|| &NOBODY)
+        static NOBODY: Class = Class::NOBODY;
+        self.inner.classes.get(id.0).unwrap_or(&NOBODY)
     }
 
     /// All classes with their ids.
     pub fn classes(&self) -> impl Iterator<Item = (ClassId, &Class)> {
-        self.inner.classes.iter().map(|(id, class)| (ClassId(id), class))
+        let all = self.inner.classes.iter().map(|(id, class)| (ClassId(id), class));
+        all.filter(|(id, _)| *id != ClassId::OPEN)
+    }
+
+    /// What a class asks.
+    pub(crate) fn stack(&self, id: ClassId) -> &Stack {
+        static NOTHING: Stack = Stack::NOTHING;
+        self.inner.stacks.get(id.0).map_or(&NOTHING, |stack| stack)
+    }
+
+    /// What decisions look at of a profile.
+    #[inline]
+    fn gate(&self, id: ProfileId) -> &Gate {
+        static OPEN: Gate = Gate::OPEN;
+        self.inner.gates.get(id.0).unwrap_or(&OPEN)
     }
 
     /// How many identities it tells apart.

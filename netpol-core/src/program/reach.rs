@@ -119,8 +119,8 @@ impl Program {
         let (mut endpoints, mut others) = (BTreeMap::new(), Vec::new());
         for range in address_ranges(&[self]) {
             let resolved = self.resolve(&End::Address(*range.start()));
-            let entry = resolved.endpoint.and_then(|id| self.entry(id));
-            let identity = resolved.identity;
+            let entry = resolved.endpoint().and_then(|id| self.entry(id));
+            let identity = resolved.identity();
             let profile = entry.and_then(|it| it.profile);
             match entry.filter(|it| !it.host) {
                 Some(entry) => {

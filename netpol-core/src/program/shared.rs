@@ -101,35 +101,23 @@ impl<T: Clone> Table<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SortedSet<T> {
     Short(SmallVec<[T; 6]>),
-    /// Each chunk with its last value.
-    Long(Arc<[(T, Arc<[T]>)]>),
+    Long(Chunks<T>),
 }
+
+/// A sorted set in chunks, each with its last value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chunks<T>(Arc<[(T, Arc<[T]>)]>);
 
 /// Values in a chunk at most.
 const LONGEST: usize = 512;
 
 impl<T> Default for SortedSet<T> {
     fn default() -> Self {
-        Self::EMPTY
+        Self::Short(SmallVec::new_const())
     }
-}
-
-impl<T> SortedSet<T> {
-    pub(crate) const EMPTY: Self = Self::Short(SmallVec::new_const());
 }
 
 impl<T: Copy + Ord> SortedSet<T> {
-    #[inline]
-    pub(crate) fn contains(&self, value: T) -> bool {
-        match self {
-            Self::Short(values) => values.contains(&value),
-            Self::Long(chunks) => {
-                let at = chunks.partition_point(|(last, _)| *last < value);
-                chunks.get(at).is_some_and(|(_, chunk)| chunk.binary_search(&value).is_ok())
-            }
-        }
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Short(values) if values.is_empty())
     }
@@ -137,17 +125,17 @@ impl<T: Copy + Ord> SortedSet<T> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Short(values) => values.len(),
-            Self::Long(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
+            Self::Long(chunks) => chunks.len(),
         }
     }
 
     /// In ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = T> {
         let (short, long) = match self {
-            Self::Short(values) => (values.as_slice(), &[][..]),
-            Self::Long(chunks) => (&[][..], &**chunks),
+            Self::Short(values) => (values.as_slice(), None),
+            Self::Long(chunks) => (&[][..], Some(chunks)),
         };
-        short.iter().chain(long.iter().flat_map(|(_, chunk)| chunk.iter())).copied()
+        short.iter().copied().chain(long.into_iter().flat_map(Chunks::iter))
     }
 
     /// The values that only one of two sets holds. Chunks that they share are not looked at.
@@ -155,7 +143,7 @@ impl<T: Copy + Ord> SortedSet<T> {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         match (self, other) {
             (Self::Long(a), Self::Long(b)) => {
-                let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+                let (mut a, mut b) = (a.0.iter().peekable(), b.0.iter().peekable());
                 loop {
                     let chunks = match (a.peek(), b.peek()) {
                         (None, None) => break,
@@ -199,21 +187,7 @@ impl<T: Copy + Ord> SortedSet<T> {
                 }
                 true
             }
-            Self::Long(chunks) => {
-                let last = chunks.len().saturating_sub(1);
-                let at = chunks.partition_point(|(last, _)| *last < value).min(last);
-                let Some((_, chunk)) = chunks.get(at) else { return false };
-                let Err(place) = chunk.binary_search(&value) else { return false };
-                let (before, after) = chunk.split_at(place);
-                let values = [before, &[value], after].concat();
-                // A set that grows at its end keeps its chunks full.
-                let most = if after.is_empty() { LONGEST } else { LONGEST / 2 };
-                let full = values.len() > LONGEST;
-                let parts: Vec<&[T]> =
-                    if full { values.chunks(most).collect() } else { vec![&values] };
-                *chunks = replaced(chunks, at, &parts);
-                true
-            }
+            Self::Long(chunks) => chunks.insert(value),
         }
     }
 
@@ -226,34 +200,71 @@ impl<T: Copy + Ord> SortedSet<T> {
                 true
             }
             Self::Long(chunks) => {
-                let at = chunks.partition_point(|(last, _)| *last < value);
-                let Some((_, chunk)) = chunks.get(at) else { return false };
-                let Ok(place) = chunk.binary_search(&value) else { return false };
-                let (before, after) = chunk.split_at(place);
-                let values = [before, after.get(1..).unwrap_or_default()].concat();
-                let parts: &[&[T]] = if values.is_empty() { &[] } else { &[&values] };
-                *chunks = replaced(chunks, at, parts);
-                let short = match &**chunks {
-                    [] => Some(SmallVec::new()),
-                    [(_, only)] if only.len() <= 4 => Some(SmallVec::from_slice(only)),
-                    _ => None,
-                };
-                if let Some(short) = short {
-                    *self = Self::Short(short);
+                let removed = chunks.remove(value);
+                if removed && chunks.len() <= 4 {
+                    *self = Self::Short(chunks.iter().collect());
                 }
-                true
+                removed
             }
         }
     }
 }
 
-type Chunks<T> = Arc<[(T, Arc<[T]>)]>;
+impl<T: Copy + Ord> Chunks<T> {
+    /// Of values that are sorted and differ.
+    pub(crate) fn of(values: &[T]) -> Self {
+        let chunks = values.chunks(LONGEST);
+        Self(chunks.filter_map(|chunk| Some((*chunk.last()?, Arc::from(chunk)))).collect())
+    }
 
-/// The chunks with one of them replaced by others.
-fn replaced<T: Copy>(chunks: &Chunks<T>, at: usize, parts: &[&[T]]) -> Chunks<T> {
-    let (before, after) = chunks.split_at(at);
-    let parts = parts.iter().filter_map(|part| Some((*part.last()?, Arc::from(*part))));
-    before.iter().cloned().chain(parts).chain(after.iter().skip(1).cloned()).collect()
+    #[inline]
+    pub(crate) fn contains(&self, value: T) -> bool {
+        let at = self.0.partition_point(|(last, _)| *last < value);
+        self.0.get(at).is_some_and(|(_, chunk)| chunk.binary_search(&value).is_ok())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|(_, chunk)| chunk.len()).sum()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = T> {
+        self.0.iter().flat_map(|(_, chunk)| chunk.iter().copied())
+    }
+
+    /// Adds a value; tells whether it was not there.
+    pub(crate) fn insert(&mut self, value: T) -> bool {
+        let last = self.0.len().saturating_sub(1);
+        let at = self.0.partition_point(|(last, _)| *last < value).min(last);
+        let chunk = self.0.get(at).map_or(&[][..], |(_, chunk)| chunk);
+        let Err(place) = chunk.binary_search(&value) else { return false };
+        let (before, after) = chunk.split_at(place);
+        let values = [before, &[value], after].concat();
+        // A set that grows at its end keeps its chunks full.
+        let most = if after.is_empty() { LONGEST } else { LONGEST / 2 };
+        let full = values.len() > LONGEST;
+        let parts: Vec<&[T]> = if full { values.chunks(most).collect() } else { vec![&values] };
+        self.replace(at, &parts);
+        true
+    }
+
+    /// Takes a value out; tells whether it was there.
+    pub(crate) fn remove(&mut self, value: T) -> bool {
+        let at = self.0.partition_point(|(last, _)| *last < value);
+        let Some((_, chunk)) = self.0.get(at) else { return false };
+        let Ok(place) = chunk.binary_search(&value) else { return false };
+        let (before, after) = chunk.split_at(place);
+        let values = [before, after.get(1..).unwrap_or_default()].concat();
+        let parts: &[&[T]] = if values.is_empty() { &[] } else { &[&values] };
+        self.replace(at, parts);
+        true
+    }
+
+    /// Puts other chunks in the place of one.
+    fn replace(&mut self, at: usize, parts: &[&[T]]) {
+        let (before, after) = self.0.split_at(at);
+        let parts = parts.iter().filter_map(|part| Some((*part.last()?, Arc::from(*part))));
+        self.0 = before.iter().cloned().chain(parts).chain(after.iter().skip(1).cloned()).collect();
+    }
 }
 
 impl<T: Copy + Ord> FromIterator<T> for SortedSet<T> {
@@ -264,8 +275,7 @@ impl<T: Copy + Ord> FromIterator<T> for SortedSet<T> {
         if values.len() <= SmallVec::<[T; 6]>::new().inline_size() {
             return Self::Short(SmallVec::from_slice(&values));
         }
-        let chunks = values.chunks(LONGEST);
-        Self::Long(chunks.filter_map(|chunk| Some((*chunk.last()?, Arc::from(chunk)))).collect())
+        Self::Long(Chunks::of(&values))
     }
 }
 

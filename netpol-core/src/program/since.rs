@@ -50,10 +50,8 @@ impl Program {
             (Some(a), Some(b)) => !a.is(b),
             _ => true,
         });
-        let classes = now.classes.unshared(&then.classes).filter(|(_, a, b)| {
-            let [a, b] = [a, b].map(|class| class.map(|it| &it.stack));
-            !same(a, b)
-        });
+        let classes = now.stacks.unshared(&then.stacks).filter(|(_, a, b)| !same(*a, *b));
+        let classes = classes.map(|(id, ..)| ClassId(id)).filter(|id| *id != ClassId::OPEN);
         let mut addresses = Vec::new();
         let mut blocks = !Arc::ptr_eq(&now.addresses.v4, &then.addresses.v4)
             || !Arc::ptr_eq(&now.addresses.v6, &then.addresses.v6);
@@ -72,7 +70,7 @@ impl Program {
         Since {
             endpoints: endpoints.collect(),
             profiles: profiles.map(|(id, ..)| ProfileId(id)).collect(),
-            classes: classes.map(|(id, ..)| ClassId(id)).collect(),
+            classes: classes.collect(),
             addresses,
             blocks,
         }

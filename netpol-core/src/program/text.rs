@@ -1,9 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::{
-    Atom, AtomId, ClassId, IdentityId, OwnNode, PortMap, Program, SortedSet, Stack, Terms,
-};
+use super::{Atom, AtomId, ClassId, IdentityId, OwnNode, PortMap, Program, Stack, Terms};
 use crate::model::Protocol;
 
 impl Program {
@@ -13,7 +11,7 @@ impl Program {
     /// Neither addresses nor numbers that depend on history are in it, so that a name made from it stays while pods
     /// come and go.
     pub fn class_text(&self, id: ClassId) -> String {
-        Writer::new(self).stack(&self.class(id).stack)
+        Writer::new(self).stack(self.stack(id))
     }
 
     /// Everything that the program says, as text in canonical order.
@@ -73,13 +71,14 @@ impl Program {
         for (id, _) in inner.profiles.iter() {
             line("7 profile", writer.profile(super::ProfileId(id)));
         }
-        for (_, class) in inner.classes.iter() {
-            let stack = writer.stack(&class.stack);
-            let exceptions = writer.identities(&class.exceptions);
-            let own_node = match &class.own_node {
+        for (id, class) in self.classes() {
+            let stack = writer.stack(self.stack(id));
+            let exceptions = writer.identities(class.exceptions.iter());
+            let listed = writer.identities(class.own_node_list.iter());
+            let own_node = match class.own_node {
                 OwnNode::Never => "never".to_owned(),
-                OwnNode::AllBut(denied) => format!("all but {:?}", writer.identities(denied)),
-                OwnNode::Only(allowed) => format!("only {:?}", writer.identities(allowed)),
+                OwnNode::AllBut => format!("all but {listed:?}"),
+                OwnNode::Only => format!("only {listed:?}"),
             };
             line("8 class", format!("{stack} {:?} {exceptions:?} {own_node}", class.default));
         }
@@ -150,8 +149,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn identities(&mut self, ids: &SortedSet<IdentityId>) -> Vec<String> {
-        let mut texts: Vec<String> = ids.iter().map(|id| self.identity(id)).collect();
+    fn identities(&mut self, ids: impl Iterator<Item = IdentityId>) -> Vec<String> {
+        let mut texts: Vec<String> = ids.map(|id| self.identity(id)).collect();
         texts.sort_unstable();
         texts
     }
@@ -192,11 +191,11 @@ impl<'a> Writer<'a> {
         let mut text = String::new();
         for protocol in Protocol::ALL {
             for (range, class) in map.intervals(protocol) {
-                let stack = self.stack(&self.program.class(*class).stack.clone());
+                let stack = self.stack(self.program.stack(*class));
                 let _ = write!(text, "{protocol} {range}: {stack}; ");
             }
         }
-        let stack = self.stack(&self.program.class(map.other).stack.clone());
+        let stack = self.stack(self.program.stack(map.other));
         let _ = write!(text, "other: {stack}");
         text
     }

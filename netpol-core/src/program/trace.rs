@@ -16,18 +16,18 @@ impl Program {
         let (source, destination) = (self.resolve(&flow.source), self.resolve(&flow.destination));
         let [egress, ingress] = self.walk(flow);
         let judgement = |judged: Option<Judged>, direction| {
-            let (subject, peer) = match direction {
-                Direction::Egress => (source, destination),
-                Direction::Ingress => (destination, source),
+            let (subject, peer, peer_end) = match direction {
+                Direction::Egress => (source, destination, &flow.destination),
+                Direction::Ingress => (destination, source, &flow.source),
             };
-            let entry = subject.endpoint.and_then(|id| self.entry(id));
+            let entry = subject.endpoint().and_then(|id| self.entry(id));
             let name = entry.map(|it| (it.namespace.clone(), it.name.clone()));
             let trace = Trace {
                 program: self,
                 profile: self.profile(judged?.profile),
-                peer: self.inner.identities.get(peer.identity.0)?,
+                peer: self.inner.identities.get(peer.identity().0)?,
                 // Who is asked about by name has no address to match by.
-                peer_address_known: peer.address.is_some(),
+                peer_address_known: self.address_of(peer_end).is_some(),
                 direction,
                 traffic: flow.traffic,
             };
@@ -39,7 +39,7 @@ impl Program {
         let ingress = judgement(ingress, Direction::Ingress);
         let is_self_traffic = !flow.via_service
             && self.inner.options.self_traffic == SelfTraffic::Allowed
-            && self.is_same(source, destination);
+            && self.is_same(flow, [source, destination]);
         Explanation { flow: flow.clone(), is_self_traffic, egress, ingress }
     }
 }
