@@ -8,6 +8,7 @@ mod exit;
 mod expectation;
 mod explanation;
 mod input;
+mod lint;
 mod live;
 mod matrix;
 mod notes;
@@ -44,6 +45,7 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     Diff(commands::diff::DiffArgs),
     Explain(commands::explain::ExplainArgs),
+    Lint(commands::lint::LintArgs),
     List(commands::list::ListArgs),
     Test(commands::test::TestArgs),
     Validate(commands::validate::ValidateArgs),
@@ -68,6 +70,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Demo(args) => commands::demo::run(args, &mut out),
         Command::Diff(args) => commands::diff::run(args, &mut out),
         Command::Explain(args) => commands::explain::run(args, &mut out),
+        Command::Lint(args) => commands::lint::run(args, &mut out),
         Command::List(args) => commands::list::run(args, &mut out),
         Command::Test(args) => commands::test::run(args, &mut out),
         Command::Validate(args) => commands::validate::run(args, &mut out),

@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::lint::Severity;
+
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
@@ -22,6 +24,16 @@ pub(crate) fn change(sign: char, text: impl Display) -> String {
         },
         text,
     )
+}
+
+/// `text` in the colour of findings that are this bad.
+pub(crate) fn severity(severity: Severity, text: impl Display) -> String {
+    let colour = match severity {
+        Severity::Error => AnsiColor::Red,
+        Severity::Warning => AnsiColor::Yellow,
+        Severity::Info => AnsiColor::Cyan,
+    };
+    paint(colour.on_default().bold(), text)
 }
 
 /// `text` in bold letters.

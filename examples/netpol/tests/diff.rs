@@ -1,4 +1,5 @@
 //! `netpol diff` against the truth tables before and after.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

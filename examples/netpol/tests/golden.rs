@@ -17,7 +17,8 @@ fn check(file: &str, code: i32, arguments: &[&str]) {
     assert_eq!(run.code, code, "{arguments:?}: {}", run.notes);
     let path = own("tests/golden").join(file);
     // Files are named as on the command line, which differs from place to place.
-    let printed = run.out.replace(&shop, "SHOP");
+    let here = own("tests/golden/input").display().to_string();
+    let printed = run.out.replace(&shop, "SHOP").replace(&here, "INPUT");
     if std::env::var_os("NETPOL_BLESS").is_some() {
         std::fs::write(&path, &printed).expect("written");
     }
@@ -66,5 +67,14 @@ fn diff_in_every_format() {
         let common = own("../manifests/shop.yaml").display().to_string();
         let files = ["diff", "-f", &before, "-f", &after, "--common", &common, "-o", format];
         check(&file, 1, &files);
+    }
+}
+
+#[test]
+fn lint_in_every_format() {
+    let policies = own("tests/golden/input/careless.yaml").display().to_string();
+    for format in ["text", "json", "yaml", "csv", "md"] {
+        let file = format!("lint.{format}");
+        check(&file, 1, &["lint", "-f", "SHOP", "-f", &policies, "--deny", "NP002", "-o", format]);
     }
 }

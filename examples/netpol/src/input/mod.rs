@@ -14,7 +14,7 @@ use netpol_core::manifest::{
     self, Concern, Object, ObjectRef, ReadOptions, Reading, Rejected, Strictness, Value,
     WorkloadKind,
 };
-use netpol_core::model::{Endpoint, Name, Objects, name};
+use netpol_core::model::{Endpoint, Name, Objects, PolicyKey, name};
 
 use self::document::Document;
 use self::located::{Lines, Located};
@@ -82,6 +82,23 @@ pub(crate) struct Input {
     pub(crate) skipped: BTreeMap<String, usize>,
     /// How many objects were accepted, the skipped ones included.
     pub(crate) accepted: usize,
+    /// The policies as they are written, if that was asked for.
+    pub(crate) written: Option<BTreeMap<PolicyKey, Written>>,
+}
+
+/// A policy as it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) value: Value,
+    lines: Lines,
+    place: Place,
+}
+
+impl Written {
+    /// Where a field is written, or the object if the path is empty.
+    pub(crate) fn place_of(&self, path: &str) -> Place {
+        Place { line: self.lines.find(&self.value, path), ..self.place.clone() }
+    }
 }
 
 impl InputArgs {
@@ -95,13 +112,28 @@ impl InputArgs {
         })
     }
 
+    /// As [`read`](Self::read), and keeps the policies as they are written.
+    pub(crate) fn read_as_written(&self) -> Result<Input> {
+        let options = ReadOptions {
+            namespace: Some(name(self.default_namespace())),
+            strictness: Strictness::Lenient,
+            ..ReadOptions::default()
+        };
+        let written = Some(BTreeMap::new());
+        Ok(Input { written, ..Input::default() }.with(&self.sources()?, &options))
+    }
+
     /// Reads the objects in this way.
     pub(crate) fn read_with(&self, options: &ReadOptions) -> Result<Input> {
+        Ok(Input::new(&self.sources()?, options))
+    }
+
+    fn sources(&self) -> Result<Vec<Source>> {
         let mut sources = Vec::new();
         for argument in &self.filename {
             sources.extend(files::read(argument, self.recursive)?);
         }
-        Ok(Input::new(&sources, options))
+        Ok(sources)
     }
 
     /// The namespace of what does not say its own.
@@ -113,12 +145,16 @@ impl InputArgs {
 impl Input {
     /// Reads all that is in these files.
     pub(crate) fn new(sources: &[Source], options: &ReadOptions) -> Self {
-        let (mut input, mut workloads) = (Self::default(), Workloads::new());
+        Self::default().with(sources, options)
+    }
+
+    fn with(mut self, sources: &[Source], options: &ReadOptions) -> Self {
+        let mut workloads = Workloads::new();
         for source in sources {
-            input.add(source, options, &mut workloads);
+            self.add(source, options, &mut workloads);
         }
-        input.finish(workloads);
-        input
+        self.finish(workloads);
+        self
     }
 
     /// Adds what is in one file.
@@ -159,6 +195,11 @@ impl Input {
             let (errors, warnings) = match result {
                 Ok(Reading { object, warnings }) => {
                     self.accepted += 1;
+                    if let (Some(written), Object::Policy(policy)) = (&mut self.written, &object) {
+                        let (value, lines) = (value.clone(), lines.clone());
+                        let policy = policy.key.clone();
+                        written.insert(policy, Written { value, lines, place: place(None) });
+                    }
                     self.add_object(object, workloads);
                     (Vec::new(), warnings)
                 }
