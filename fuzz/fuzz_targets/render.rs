@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use netpol_backend_nft::ruleset::{Hook, Packet, Transport};
+use netpol_backend_nft::ruleset::{Hook, Packet, Standing, Transport};
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
@@ -44,7 +44,7 @@ fuzz_target!(|tape: &[u8]| {
             if at(&source) + at(&destination) > 2 {
                 continue;
             }
-            let packet = Packet { source, destination, transport, established: false };
+            let packet = Packet { source, destination, transport, standing: Standing::New };
             let passes = ruleset.passes(Hook::Forward, &packet);
             let decision = program.decide(flow);
             assert_eq!(passes, Ok(decision.is_allowed()), "{flow}: {decision:?}\n{ruleset}\n{objects:#?}");

@@ -43,9 +43,9 @@ impl Backend for Nft {
 impl From<&verify::Mismatch> for Mismatch {
     fn from(mismatch: &verify::Mismatch) -> Self {
         let flow = match mismatch {
-            verify::Mismatch::Verdict { flow, .. } | verify::Mismatch::Established { flow, .. } => {
-                Some(flow.clone())
-            }
+            verify::Mismatch::Verdict { flow, .. }
+            | verify::Mismatch::Established { flow, .. }
+            | verify::Mismatch::Stray { flow, .. } => Some(flow.clone()),
             verify::Mismatch::NoTable(_) | verify::Mismatch::Undecided(_) => None,
         };
         Self { flow, text: mismatch.to_string() }

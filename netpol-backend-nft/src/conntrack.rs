@@ -5,10 +5,17 @@
 //! connections from the kernel's connection tracking, so that their next packet is judged as if it
 //! were the first.
 //!
-//! With the setting `net.netfilter.nf_conntrack_tcp_loose` at 0 that is the end of a TCP connection.
-//! At 1, the kernel's default, connection tracking takes any packet for the beginning of one: if the
-//! server is the next to send, and may itself connect to the client, the connection goes on as the
-//! server's. A host that wants certainty sets it to 0.
+//! For a TCP connection or an SCTP association that is the end, in both directions. Connection
+//! tracking takes any packet of TCP for the beginning of a connection (unless the setting
+//! `nf_conntrack_tcp_loose` is 0), and a heartbeat of SCTP for that of an association; so the server's
+//! next packet might begin anew, as the server's own, what the client's was cut for. The rules of
+//! [`render`](crate::render()) do not let that happen: a packet from the middle of something unknown
+//! passes only if neither it nor what it may be an answer to is denied.
+//!
+//! Datagrams have no beginning. What the client sends is denied; what the server sends is a datagram
+//! from server to client like any other, judged by what the two may do in that direction. If that is
+//! allowed, the client may answer (NP-CONN-1), and the server's word is the beginning (M7). Policies
+//! that are to stop an exchange of datagrams whoever speaks have to deny both directions.
 
 use std::net::IpAddr;
 

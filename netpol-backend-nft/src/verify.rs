@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netpol_core::model::{Direction, Family, Flow, Protocol, Traffic};
 use netpol_core::program::{ClassId, EndpointEntry, Program};
 
-use crate::ruleset::{Elements, Hook, Packet, Ruleset, Table, Transport, Undecided};
+use crate::ruleset::{Elements, Hook, Packet, Ruleset, Standing, Table, Transport, Undecided};
 
 /// A kind of packet that a ruleset does not treat as the program would.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,14 @@ pub enum Mismatch {
     },
     /// Packets of a known connection do not pass (NP-CONN-1).
     Established {
+        /// An example.
+        flow: Flow,
+        /// Where in the packet path.
+        hook: Hook,
+    },
+    /// Packets from the middle of a connection that nobody knows pass, although they may be those
+    /// of a connection that is denied: this one, or one the other way round.
+    Stray {
         /// An example.
         flow: Flow,
         /// Where in the packet path.
@@ -46,6 +54,13 @@ impl fmt::Display for Mismatch {
             }
             Self::Established { flow, hook } => {
                 write!(f, "{flow} does not pass the {hook} hook once it is established")
+            }
+            Self::Stray { flow, hook } => {
+                write!(
+                    f,
+                    "packets from the middle of {flow} pass the {hook} hook, and may be answers of \
+                     a denied connection"
+                )
             }
             Self::NoTable(family) => write!(f, "there is no table for {family:?}"),
             Self::Undecided(undecided) => undecided.fmt(f),
@@ -241,7 +256,7 @@ impl<'p> Cells<'p> {
                 let flow = Flow::new(source, destination, *traffic);
                 let allowed = program.decide(&flow).is_allowed();
                 for hook in self.hooks(source, destination) {
-                    let packet = self.packet(source, destination, *traffic, false);
+                    let packet = self.packet(source, destination, *traffic, Standing::New);
                     match ruleset.passes(hook, &packet) {
                         Ok(passes) if passes == allowed => {}
                         Ok(_) => {
@@ -254,14 +269,30 @@ impl<'p> Cells<'p> {
                         }
                     }
                     // Rules do not look at ports then, unless somebody else wrote them.
-                    let packet = self.packet(source, destination, *traffic, true);
+                    let packet = self.packet(source, destination, *traffic, Standing::Established);
                     if index == 0 && ruleset.passes(hook, &packet) != Ok(true) {
                         let flow = flow.clone();
                         mismatches.push(Mismatch::Established { flow, hook });
                     }
+                    let packet = self.packet(source, destination, *traffic, Standing::Stray);
+                    if let Some(protocol) = with_beginnings(*traffic)
+                        && ruleset.passes(hook, &packet) == Ok(true)
+                        && !(allowed && self.allows_all(program, [destination, source], protocol))
+                    {
+                        let flow = flow.clone();
+                        mismatches.push(Mismatch::Stray { flow, hook });
+                    }
                 }
             }
         }
+    }
+
+    /// Whether every connection from the one address to the other is allowed.
+    fn allows_all(&self, program: &Program, [from, to]: [IpAddr; 2], protocol: Protocol) -> bool {
+        let of_protocol =
+            |it: &&Traffic| matches!(it, Traffic::Port(other, _) if *other == protocol);
+        let flows = self.traffic.iter().filter(of_protocol).map(|it| Flow::new(from, to, *it));
+        flows.into_iter().all(|flow| program.decide(&flow).is_allowed())
     }
 
     /// The hooks by which such packets come: those of ordinary endpoints are forwarded, the others
@@ -280,7 +311,7 @@ impl<'p> Cells<'p> {
         source: IpAddr,
         destination: IpAddr,
         traffic: Traffic,
-        established: bool,
+        standing: Standing,
     ) -> Packet {
         let transport = match traffic {
             Traffic::Port(protocol, port) => Transport::Port(protocol.number(), port),
@@ -290,7 +321,15 @@ impl<'p> Cells<'p> {
             Traffic::Other(number) => Transport::Other(number),
         };
         debug_assert_eq!(Family::of(source), self.family);
-        Packet { source, destination, transport, established }
+        Packet { source, destination, transport, standing }
+    }
+}
+
+/// The protocol, if the first packet of a connection differs from those that follow.
+fn with_beginnings(traffic: Traffic) -> Option<Protocol> {
+    match traffic {
+        Traffic::Port(protocol @ (Protocol::Tcp | Protocol::Sctp), _) => Some(protocol),
+        Traffic::Port(Protocol::Udp, _) | Traffic::Other(_) => None,
     }
 }
 

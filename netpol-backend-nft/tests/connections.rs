@@ -9,6 +9,9 @@
     reason = "a test; but without the test harness it does not look like one to the lints"
 )]
 
+#[path = "support/wire.rs"]
+mod wire;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +32,8 @@ use netpol_testbed::{Testbed, Topology};
 
 const CHECKS: &[(&str, fn())] = &[
     ("forbidden connections are cut, and no other", forbidden_connections_are_cut),
+    ("forbidden associations are cut", associations_are_cut),
+    ("connections outlive lost entries", connections_outlive_lost_entries),
     ("translated connections are judged by where they go", translated_connections),
     ("denied packets are reported", denied_packets_are_reported),
 ];
@@ -83,12 +88,7 @@ impl Scene {
             topology.pods.push(netpol_testbed::Pod { name, node, addresses });
         }
         let testbed = Testbed::build(&topology, |_| ()).expect("a testbed");
-        let open = || {
-            // Whoever sends next, a cut connection is not taken for a new one.
-            let loose = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose";
-            std::fs::write(loose, "0").expect("set");
-            (Nft::open(options).expect("nf_tables"), Conntrack::open().expect("opened"))
-        };
+        let open = || (Nft::open(options).expect("nf_tables"), Conntrack::open().expect("opened"));
         let (kernel, conntrack) = testbed.in_node("n", open).expect("a node");
         Self { testbed, cluster, kernel, conntrack }
     }
@@ -103,25 +103,28 @@ impl Scene {
         program
     }
 
-    /// Isolates `x/b`, but for `x/a` on one TCP port.
+    /// Isolates `x/b` for what it receives, but for `x/a` on one TCP port.
     fn allow_only(&mut self, port: u16) {
+        self.isolate("b", Direction::Ingress, "a", port);
+    }
+
+    /// Isolates a pod in one direction, but for another on one TCP port.
+    fn isolate(&mut self, pod: &str, direction: Direction, other: &str, port: u16) {
         let key =
-            PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("x"), name: name("b") };
+            PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("x"), name: name(pod) };
         let port = PortMatch::Range(Protocol::Tcp, PortRange::single(port));
-        let rule = Rule {
+        let rules = vec![Rule {
             name: None,
             action: Action::Accept,
-            peers: Peers::AnyOf(vec![Peer::Pods(app("a"))]),
+            peers: Peers::AnyOf(vec![Peer::Pods(app(other))]),
             ports: Ports::AnyOf(vec![port]),
+        }];
+        let (ingress, egress) = match direction {
+            Direction::Egress => (None, Some(rules)),
+            Direction::Ingress => (Some(rules), None),
         };
-        self.cluster.upsert_policy(Policy {
-            key,
-            tier: Tier::NetworkPolicy,
-            priority: 0,
-            subject: Subject::Pods(app("b")),
-            ingress: Some(vec![rule]),
-            egress: None,
-        });
+        let (tier, subject) = (Tier::NetworkPolicy, Subject::Pods(app(pod)));
+        self.cluster.upsert_policy(Policy { key, tier, priority: 0, subject, ingress, egress });
     }
 
     fn within<T: Send>(&self, pod: &str, f: impl FnOnce() -> T + Send) -> T {
@@ -160,11 +163,25 @@ fn lives([here, there]: &mut [TcpStream; 2]) -> bool {
     here.read_exact(&mut bytes).is_ok()
 }
 
+/// Whether a message gets through.
+fn speaks(from: &mut TcpStream, to: &mut TcpStream) -> bool {
+    from.write_all(b"word").expect("buffered");
+    to.read_exact(&mut [0; 4]).is_ok()
+}
+
+/// By the policies of the server, and by those of the client.
 fn forbidden_connections_are_cut() {
+    for (pod, direction, other) in [("b", Direction::Ingress, "a"), ("a", Direction::Egress, "b")] {
+        forbidden_by(pod, direction, other);
+    }
+}
+
+fn forbidden_by(pod: &str, direction: Direction, other: &str) {
     let mut scene = Scene::new(Options::default());
     scene.sync();
     let mut held = Vec::new();
     let mut forbidden = Vec::new();
+    let mut datagrams = Vec::new();
     for (from, to) in A.into_iter().zip(B) {
         for port in [80, 81] {
             let listener = scene.listen(to, port);
@@ -186,6 +203,10 @@ fn forbidden_connections_are_cut() {
         let (_, peer) = server.recv_from(&mut [0; 4]).expect("received");
         server.send_to(b"pong", peer).expect("sent");
         client.recv(&mut [0; 4]).expect("answered");
+        for socket in [&client, &server] {
+            socket.set_read_timeout(Some(SHORT)).expect("set");
+        }
+        datagrams.push([client, server]);
         forbidden.push(Flow::new(ip(from), ip(to), Traffic::tcp(81)));
         forbidden.push(Flow::new(ip(from), ip(to), Traffic::udp(53)));
     }
@@ -193,7 +214,7 @@ fn forbidden_connections_are_cut() {
     assert_eq!(scene.conntrack.revoke(&program).expect("revoked").cut, []);
     assert!(held.iter_mut().all(|(_, connection)| lives(connection)));
 
-    scene.allow_only(80);
+    scene.isolate(pod, direction, other, 80);
     let program = scene.sync();
     // Rules alone do not end what goes on.
     assert!(held.iter_mut().all(|(_, connection)| lives(connection)));
@@ -204,16 +225,179 @@ fn forbidden_connections_are_cut() {
     assert_eq!(revoked.cut, forbidden, "{} examined", revoked.examined);
     assert!(revoked.examined >= 8);
     for (port, connection) in &mut held {
-        assert_eq!(lives(connection), *port != 81, "port {port}");
+        let [here, there] = connection;
+        if *port == 81 {
+            // Whoever sends next, and how often.
+            for _ in 0..2 {
+                assert!(!speaks(there, here), "{pod}: the server is heard");
+                assert!(!speaks(here, there), "{pod}: the client is heard");
+            }
+        } else {
+            assert!(lives(connection), "{pod}: port {port}");
+        }
     }
-    assert_eq!(scene.conntrack.revoke(&program).expect("revoked").cut, []);
+    for [client, server] in &datagrams {
+        let to = server.local_addr().expect("bound");
+        let mut bytes = [0; 4];
+        client.send_to(b"ping", to).expect("sent");
+        assert!(server.recv_from(&mut bytes).is_err(), "{pod}: a denied datagram arrives");
+        // The server may send to the client, as nobody denies it, and be answered.
+        server.send_to(b"pong", client.local_addr().expect("bound")).expect("sent");
+        assert!(client.recv_from(&mut bytes).is_ok(), "{pod}: an allowed datagram is lost");
+        client.send_to(b"ping", to).expect("sent");
+        assert!(server.recv_from(&mut bytes).is_ok(), "{pod}: an answer is lost");
+    }
+    let again = scene.conntrack.revoke(&program).expect("revoked").cut;
+    assert_eq!(again, [], "{pod}");
+}
+
+/// NP-CONN-1 for associations of SCTP, which a heartbeat might begin anew.
+fn associations_are_cut() {
+    for (pod, direction, other) in [("b", Direction::Ingress, "a"), ("a", Direction::Egress, "b")] {
+        let mut scene = Scene::new(Options::default());
+        scene.sync();
+        let mut associations = Vec::new();
+        for (from, to) in A.into_iter().zip(B) {
+            let [a, b] = [("x/a", from), ("x/b", to)]
+                .map(|(pod, address)| scene.within(pod, || Association::end(ip(address))));
+            let association = Association { ends: [a, b] };
+            let setup =
+                [(0, sctp::INIT), (1, sctp::INIT_ACK), (0, sctp::ECHO), (1, sctp::ECHO_ACK)];
+            for (from, chunk) in setup {
+                assert!(association.speaks(from, chunk), "chunk {chunk} from {from}");
+            }
+            assert!(association.lives());
+            associations.push(association);
+        }
+        scene.isolate(pod, direction, other, 80);
+        let program = scene.sync();
+        assert!(associations.iter().all(Association::lives), "{pod}: established");
+        let cut = scene.conntrack.revoke(&program).expect("revoked").cut;
+        assert_eq!(cut.len(), 2, "{cut:?}");
+        for association in &associations {
+            for from in [1, 0, 1] {
+                for chunk in [sctp::HEARTBEAT, sctp::DATA, sctp::HEARTBEAT_ACK, sctp::SHUTDOWN] {
+                    assert!(!association.speaks(from, chunk), "{pod}: chunk {chunk} of {from}");
+                }
+            }
+        }
+        assert_eq!(scene.conntrack.revoke(&program).expect("revoked").cut, []);
+    }
+}
+
+/// The two ends of an association over raw sockets: few kernels have SCTP.
+struct Association {
+    ends: [(socket2::Socket, IpAddr); 2],
+}
+
+/// Types of chunks.
+mod sctp {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const INIT: u8 = 1;
+    pub(crate) const INIT_ACK: u8 = 2;
+    pub(crate) const HEARTBEAT: u8 = 4;
+    pub(crate) const HEARTBEAT_ACK: u8 = 5;
+    pub(crate) const SHUTDOWN: u8 = 7;
+    pub(crate) const ECHO: u8 = 10;
+    pub(crate) const ECHO_ACK: u8 = 11;
+}
+
+impl Association {
+    const PORTS: [u16; 2] = [40_000, 132];
+    const TAGS: [u32; 2] = [0xa, 0xb];
+
+    fn end(address: IpAddr) -> (socket2::Socket, IpAddr) {
+        let at = SocketAddr::new(address, 0);
+        let domain = socket2::Domain::for_address(at);
+        let protocol = Some(socket2::Protocol::SCTP);
+        let socket = socket2::Socket::new(domain, socket2::Type::RAW, protocol).expect("opened");
+        socket.bind(&at.into()).expect("bound");
+        socket.set_read_timeout(Some(SHORT / 4)).expect("set");
+        (socket, address)
+    }
+
+    /// Whether a packet with one chunk gets from one end to the other.
+    fn speaks(&self, from: usize, chunk: u8) -> bool {
+        let to = 1 - from;
+        // An INIT is for no association, so it has no tag.
+        let tag = if chunk == sctp::INIT { 0 } else { Self::TAGS[to] };
+        let body: Vec<u8> = match chunk {
+            // Own tag, window, streams, first number; a cookie.
+            sctp::INIT | sctp::INIT_ACK => {
+                let tag = Self::TAGS[from].to_be_bytes();
+                let rest = [0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 7, 0, 8, 1, 2, 3, 4];
+                [tag.as_slice(), &rest].concat()
+            }
+            sctp::DATA => vec![0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4],
+            sctp::HEARTBEAT | sctp::HEARTBEAT_ACK => vec![0, 1, 0, 8, 1, 2, 3, 4],
+            _ => vec![0, 0, 0, 1],
+        };
+        let length = u16::try_from(body.len() + 4).expect("short").to_be_bytes();
+        let flags = if chunk == sctp::DATA { 3 } else { 0 };
+        let ports = [Self::PORTS[from].to_be_bytes(), Self::PORTS[to].to_be_bytes()].concat();
+        let head = [ports, tag.to_be_bytes().into(), vec![0; 4], vec![chunk, flags]].concat();
+        let mut packet = [head, length.into(), body].concat();
+        let checksum = wire::crc32c(&packet);
+        packet[8..12].copy_from_slice(&checksum.to_le_bytes());
+        let [(sender, _), (receiver, address)] = [&self.ends[from], &self.ends[to]];
+        let to = SocketAddr::new(*address, 0);
+        sender.send_to(&packet, &to.into()).expect("sent");
+        let mut bytes = [0; 256];
+        let mut receiver = receiver;
+        receiver.read(&mut bytes).is_ok_and(|length| bytes[..length].ends_with(&packet))
+    }
+
+    fn lives(&self) -> bool {
+        self.speaks(0, sctp::DATA) && self.speaks(1, sctp::DATA)
+    }
+}
+
+/// An allowed connection whose entry is lost goes on when the side that began it sends.
+fn connections_outlive_lost_entries() {
+    let mut scene = Scene::new(Options::default());
+    scene.allow_only(80);
+    scene.sync();
+    for to in B {
+        let at = SocketAddr::new(ip(to), 80);
+        let [mut here, mut there] = scene.connect(at, &scene.listen(to, 80));
+        // Nothing is allowed by a program that isolates everybody, so all entries go.
+        let mut nobody = scene.cluster.clone();
+        for pod in ["a", "b"] {
+            isolate_entirely(&mut nobody, pod);
+        }
+        let nobody = compile(&nobody, Scope::Node(name("n")));
+        assert!(!scene.conntrack.revoke(&nobody).expect("revoked").cut.is_empty());
+        assert!(!speaks(&mut there, &mut here), "whose connection is this?");
+        here.write_all(b"ping").expect("buffered");
+        there.read_exact(&mut [0; 4]).expect("the connection goes on");
+        // What the server said is sent again.
+        here.set_read_timeout(Some(SHORT * 20)).expect("set");
+        here.read_exact(&mut [0; 4]).expect("the connection goes on");
+    }
+}
+
+fn isolate_entirely(cluster: &mut Cluster, pod: &str) {
+    let key =
+        PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("x"), name: name("nobody") };
+    let key = PolicyKey { name: name(&format!("nobody-{pod}")), ..key };
+    let (tier, subject) = (Tier::NetworkPolicy, Subject::Pods(app(pod)));
+    let (ingress, egress) = (Some(vec![]), Some(vec![]));
+    cluster.upsert_policy(Policy { key, tier, priority: 0, subject, ingress, egress });
+    cluster.remove_policy(&PolicyKey {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: name("x"),
+        name: name(pod),
+    });
 }
 
 /// M5: a service address is translated before policies judge, and so are the entries.
 fn translated_connections() {
     let mut scene = Scene::new(Options::default());
     scene.sync();
-    let rules = "table ip services { chain c { type nat hook prerouting priority dstnat;\n\
+    // In a zone of their own, as on a host that tells tenants' addresses apart by them.
+    let rules = "table ip zones { chain c { type filter hook prerouting priority raw;\n\
+                 ct zone set 7\n}\n}\n\
+                 table ip services { chain c { type nat hook prerouting priority dstnat;\n\
                  ip daddr 10.9.9.9 tcp dport 80 dnat to 10.0.0.2:81\n\
                  ip daddr 10.9.9.9 tcp dport 81 dnat to 10.0.0.2:80\n}\n}\n";
     let load = || {

@@ -92,6 +92,19 @@ fn table(family: Family) -> Table {
                 comment: Some(Comment::new("routed")),
                 rules: vec![
                     [Statement::Established, Statement::Verdict(Verdict::Accept)].into(),
+                    [
+                        Statement::Protocol(6),
+                        Statement::TcpUnderWay,
+                        Statement::Verdict(Verdict::Jump(name("nd"))),
+                    ]
+                    .into(),
+                    [
+                        Statement::Protocol(132),
+                        Statement::SctpUnderWay,
+                        Statement::Verdict(Verdict::Jump(name("nd"))),
+                    ]
+                    .into(),
+                    [Statement::Untracked, Statement::Verdict(Verdict::Accept)].into(),
                     [Statement::Protocol(58), Statement::Verdict(Verdict::Jump(name("nd")))].into(),
                     [Statement::AddressMap(Side::Destination, name("ingress"))].into(),
                 ],

@@ -6,19 +6,9 @@ mod support;
 use std::time::Duration;
 
 use netpol_backend_nft::{Change, Error, Interference, Nft, Options, render};
-use netpol_core::cluster::Cluster;
-use netpol_core::compile::compile;
-use netpol_core::model::name as core_name;
-use netpol_core::program::{Program, Scope};
-use netpol_core::testing::{Choices, world};
-use support::{in_namespace, name, nft_load, open};
+use support::{in_namespace, name, nft_load, open, program};
 
 const SOON: Option<Duration> = Some(Duration::from_millis(200));
-
-fn program(seed: u64) -> Program {
-    let (objects, options) = world(&mut Choices::from_seed(seed, 600));
-    compile(&Cluster::from_objects(options, objects), Scope::Node(core_name("node0")))
-}
 
 #[test]
 fn interference_is_noticed_with_the_culprit() {

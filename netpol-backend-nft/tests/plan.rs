@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use netpol_backend_nft::plan::{Plan, Purpose, Step};
-use netpol_backend_nft::ruleset::{Hook, Packet, Ruleset};
+use netpol_backend_nft::ruleset::{Hook, Packet, Ruleset, Standing};
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
@@ -37,7 +37,10 @@ fn packets(old: &Objects, new: &Objects, most: usize) -> Vec<Packet> {
     let all: Vec<Packet> =
         [old, new].into_iter().flat_map(flows_of_interest).filter_map(|flow| of(&flow)).collect();
     let step = all.len().div_ceil(most).max(1);
-    all.into_iter().step_by(step).collect()
+    let first = all.into_iter().step_by(step);
+    // Some of them from the middle of a connection.
+    let standings = [Standing::New, Standing::New, Standing::Stray].into_iter().cycle();
+    first.zip(standings).map(|(packet, standing)| Packet { standing, ..packet }).collect()
 }
 
 fn check(old: &Ruleset, plan: &Plan, packets: &[Packet], context: &str) {

@@ -12,13 +12,7 @@ use netpol_core::compile::compile;
 use netpol_core::model::name;
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, world};
-use support::{edit, in_namespace, nft, nft_load, open};
-
-/// The program of a generated world for its first node.
-fn program(seed: u64) -> Program {
-    let (objects, options) = world(&mut Choices::from_seed(seed, 600));
-    compile(&Cluster::from_objects(options, objects), Scope::Node(name("node0")))
-}
+use support::{edit, in_namespace, nft, nft_load, open, program};
 
 fn unchanged() -> Report {
     Report { change: Change::None, interfered: false, steps: 0, bytes: 0 }

@@ -7,15 +7,9 @@ use netpol_backend_nft::ruleset::{Elements, Family, Hook};
 use netpol_backend_nft::{Mismatch, Options, render, verify};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{End, name};
-use netpol_core::program::{Program, Scope};
+use netpol_core::model::End;
 use netpol_core::testing::{Choices, flows_of_interest, world};
-use support::{in_namespace, nft_load, open, packet};
-
-fn program(seed: u64) -> Program {
-    let (objects, options) = world(&mut Choices::from_seed(seed, 600));
-    compile(&Cluster::from_objects(options, objects), Scope::Node(name("node0")))
-}
+use support::{busiest_node, in_namespace, nft_load, open, packet, program};
 
 #[test]
 fn renderings_are_proven() {
@@ -34,8 +28,9 @@ fn a_missing_element_is_found() {
     for seed in 0..100 {
         let (objects, options) = world(&mut Choices::from_seed(seed, 600));
         let flows = flows_of_interest(&objects);
+        let scope = busiest_node(&objects);
         let cluster = Cluster::from_objects(options, objects);
-        let program = compile(&cluster, Scope::Node(name("node0")));
+        let program = compile(&cluster, scope);
         let ruleset = render(&program, &Options::default());
         for family in Family::ALL {
             for set in ruleset.tables[&family].sets.keys() {

@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 use netpol_backend_nft::Nft;
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{End, Flow, Objects, Traffic, name};
-use netpol_core::program::{Program, Scope};
+use netpol_core::model::{End, Flow, Objects, Traffic};
+use netpol_core::program::Program;
 use netpol_core::testing::{Choices, flows_of_interest, world};
-use support::{edit, in_namespace, open};
+use support::{busiest_node, edit, in_namespace, open};
 use wire::{Probe, Wire};
 
 /// Programs that take turns, each a change of the one before.
@@ -65,12 +65,7 @@ impl Scene {
         let (other, _) = world(&mut choices);
         let mut flows = flows_of_interest(&objects);
         flows.retain(|flow| !is_of_two_nodes(flow, &objects));
-        // The node with most endpoints.
-        let nodes = objects.endpoints.iter().filter_map(|it| it.node.clone());
-        let mut nodes: Vec<_> = nodes.collect();
-        nodes.sort();
-        let node = nodes.chunk_by(|a, b| a == b).max_by_key(|it| it.len()).map(|it| it[0].clone());
-        let scope = Scope::Node(node.unwrap_or_else(|| name("node0")));
+        let scope = busiest_node(&objects);
         let programs: Vec<Program> = (0..PROGRAMS)
             .map(|_| {
                 let cluster = Cluster::from_objects(options, objects.clone());

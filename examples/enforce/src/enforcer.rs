@@ -56,8 +56,7 @@ pub struct Settings {
     /// How the APIs' open points are read.
     pub readings: model::Options,
     /// Cuts the connections that a change forbids, and no other (NP-CONN-1). It takes a walk over all connections
-    /// after each change of the kernel's state, some 2 microseconds each, and more than the default of
-    /// `net.netfilter.nf_conntrack_tcp_loose`: see [`netpol_backend_nft::conntrack`].
+    /// after each change of the kernel's state, some 2 microseconds each: see [`netpol_backend_nft::conntrack`].
     pub revoke: bool,
     /// How often to look whether the kernel's state is still what it should be. With a monitor this is a second line;
     /// with nft and nothing changed it costs one question.

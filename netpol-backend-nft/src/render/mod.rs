@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! base chain   established? accept
+//!              from the middle of a connection? -> jump to stray
 //!              source in @egress        -> jump to what the source may send
 //!              destination in @ingress  -> goto what the destination may receive
 //! ports-*      destination port in a map, per protocol -> goto whom that port is open to
@@ -16,10 +17,20 @@
 //! asks the destination; only an ingress chain accepts. What is accepted is accepted in our table
 //! alone: other tables still see the packet.
 //!
-//! **Invalid packets are not special.** A packet that conntrack cannot place (a late segment, the
-//! second half of a connection whose first half takes another path) is judged as if it were the
-//! first of a connection: it passes exactly where a new connection of its addresses and port would.
-//! Dropping it would break what the policies allow; letting it through would not enforce them.
+//! **A stray packet has two possible beginnings.** One from the middle of a TCP connection or an
+//! SCTP association that conntrack does not know (its entry was [cut](crate::conntrack), or lost) may
+//! be of a connection from its source to its destination or of one the other way round, and conntrack
+//! would make an entry for either, for both directions. So it is judged as if it were the first of a
+//! connection, and passes only if the opposite connection is not judged at all: it is dropped if it
+//! comes from an endpoint that is isolated for what it receives, or goes to one that is isolated for
+//! what it sends. So what was cut stays cut, whoever sends next and whatever the kernel's
+//! `nf_conntrack_tcp_loose` says. Where conntrack has lost its entries, a connection that is allowed
+//! goes on when the side that began it sends; one between endpoints that are isolated in both
+//! directions does not, for nothing tells it from one that was cut.
+//!
+//! **Invalid packets are not special** otherwise: dropping them would break what the policies allow,
+//! letting them through would not enforce them. Packets that somebody has excluded from connection
+//! tracking are never stray: they are all judged as first ones.
 //!
 //! **Neighbour discovery is never judged** (NP-PROTO-1): without it no policy's verdict could be
 //! carried out. Errors about allowed connections are `related` (NP-CONN-2).
@@ -44,6 +55,9 @@ use crate::ruleset::{
     Table, Verdict,
 };
 
+/// Protocol numbers of those that are spoken in connections.
+const TCP: u8 = 6;
+const SCTP: u8 = 132;
 /// ICMPv6's protocol number.
 const ICMPV6: u8 = 58;
 /// Multicast listener discovery, router and neighbour discovery: 130 to 136, and the listener
@@ -131,6 +145,9 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
             Direction::Egress => "endpoints that are isolated for what they send",
             Direction::Ingress => "endpoints that are isolated for what they receive",
         }));
+        let isolated = elements.iter().map(|element| element.address).collect();
+        let isolated = Set { comment: None, size, elements: Elements::Addresses(isolated) };
+        table.sets.insert(isolated_set(direction), isolated);
         let set = Set { comment, size, elements: Elements::AddressVerdicts(elements) };
         table.sets.insert(dispatch_map(direction), set);
     }
@@ -150,6 +167,7 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
     }
     let hosts = program.endpoints().any(EndpointEntry::is_host);
     table.chains.extend(base_chains(family, hosts, !own.is_empty()));
+    table.chains.extend(stray(program.options().self_traffic, options));
     if !own.is_empty() {
         let comment = "endpoints that others' policies do not judge when they reach themselves";
         let set = Set {
@@ -238,6 +256,11 @@ fn base_chains(family: Family, hosts: bool, own: bool) -> BTreeMap<Name, Chain> 
         };
         let mut rules: Vec<Rule> =
             vec![[Statement::Established, Statement::Verdict(Verdict::Accept)].into()];
+        let under_way = [(TCP, Statement::TcpUnderWay), (SCTP, Statement::SctpUnderWay)];
+        rules.extend(under_way.map(|(protocol, under_way)| {
+            let jump = Statement::Verdict(Verdict::Jump(stray_chain()));
+            [Statement::Protocol(protocol), under_way, jump].into()
+        }));
         if family == Family::V6 {
             let jump = Statement::Verdict(Verdict::Jump(discovery_chain()));
             rules.push([Statement::Protocol(ICMPV6), jump].into());
@@ -269,6 +292,27 @@ fn base_chains(family: Family, hosts: bool, own: bool) -> BTreeMap<Name, Chain> 
     chains
 }
 
+/// What becomes of packets from the middle of connections that nobody knows: those are dropped that
+/// may be answers of a connection that the policies of a local endpoint might deny.
+fn stray(self_traffic: SelfTraffic, options: &Options) -> [(Name, Chain); 2] {
+    let mut rules: Vec<Rule> =
+        vec![[Statement::Untracked, Statement::Verdict(Verdict::Return)].into()];
+    if self_traffic == SelfTraffic::Allowed {
+        rules
+            .push([Statement::PairIn(own_addresses()), Statement::Verdict(Verdict::Accept)].into());
+    }
+    let answers = [(Side::Source, Direction::Ingress), (Side::Destination, Direction::Egress)];
+    rules.extend(answers.map(|(side, direction)| {
+        let denied = Verdict::Goto(denied_stray_chain());
+        [Statement::AddressIn(side, isolated_set(direction)), Statement::Verdict(denied)].into()
+    }));
+    let comment = "TCP and SCTP packets of connections that nobody knows";
+    let stray = Chain { base: None, comment: Some(Comment::new(comment)), rules };
+    let last = [Statement::Counter, Statement::Verdict(refusal(options))].into();
+    let denied = Chain { rules: vec![last], ..Chain::default() };
+    [(stray_chain(), stray), (denied_stray_chain(), denied)]
+}
+
 /// Where everything that is denied in a direction ends. In an audit it goes back to the base chain
 /// from there, so that the other end's policies are asked as well.
 fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) -> Chain {
@@ -285,9 +329,14 @@ fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) ->
             None => last.push(log),
         }
     }
-    last.push(Statement::Verdict(if options.audit { Verdict::Return } else { Verdict::Drop }));
+    last.push(Statement::Verdict(refusal(options)));
     rules.push(Rule { statements: last, comment: None });
     Chain { rules, ..Chain::default() }
+}
+
+/// What happens to a packet that is denied.
+fn refusal(options: &Options) -> Verdict {
+    if options.audit { Verdict::Return } else { Verdict::Drop }
 }
 
 fn dispatch_map(direction: Direction) -> Name {
@@ -302,6 +351,22 @@ pub(crate) fn denied_chain(direction: Direction) -> Name {
         Direction::Egress => "denied-out",
         Direction::Ingress => "denied-in",
     })
+}
+
+/// The keys of the [`dispatch_map`].
+fn isolated_set(direction: Direction) -> Name {
+    Name::known(match direction {
+        Direction::Egress => "isolated-out",
+        Direction::Ingress => "isolated-in",
+    })
+}
+
+fn stray_chain() -> Name {
+    Name::known("stray")
+}
+
+fn denied_stray_chain() -> Name {
+    Name::known("denied-stray")
 }
 
 fn discovery_chain() -> Name {

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netpol_core::backend::Count;
 
 use super::encode::{
-    DESTINATION_PORT, ESTABLISHED_OR_RELATED, ICMP_TYPE, LIMIT_BURST, NO_STATE, Shape, address,
-    hook_number, second_register,
+    DESTINATION_PORT, ESTABLISHED_OR_RELATED, ICMP_TYPE, LIMIT_BURST, NO_STATE, SCTP_CHUNK,
+    SCTP_INIT, Shape, TCP_FLAGS, TCP_OPENING, UNTRACKED, address, hook_number, second_register,
 };
 use super::{
     AddressVerdict, Base, Chain, Comment, Elements, Family, Hook, Name, Ownership, Rule, Set, Side,
@@ -310,12 +310,25 @@ fn raise_one<'a, 'b>(
             E::Mask { mask, xor },
             E::Compare { operator, value },
             rest @ ..,
-        ] if *mask == ESTABLISHED_OR_RELATED.to_ne_bytes()
-            && *xor == NO_STATE.to_ne_bytes()
+        ] if *xor == NO_STATE.to_ne_bytes()
             && *operator == cmp::NEQ
             && *value == NO_STATE.to_ne_bytes() =>
         {
-            (Statement::Established, rest)
+            match u32::from_ne_bytes((*mask).try_into().ok()?) {
+                ESTABLISHED_OR_RELATED => (Statement::Established, rest),
+                UNTRACKED => (Statement::Untracked, rest),
+                _ => return None,
+            }
+        }
+        [load, E::Mask { mask, xor: [0] }, E::Compare { operator: cmp::NEQ, value }, rest @ ..]
+            if *load == TCP_FLAGS && [*mask, *value] == TCP_OPENING =>
+        {
+            (Statement::TcpUnderWay, rest)
+        }
+        [load, E::Compare { operator: cmp::NEQ, value }, rest @ ..]
+            if *load == SCTP_CHUNK && *value == SCTP_INIT =>
+        {
+            (Statement::SctpUnderWay, rest)
         }
         [
             E::Meta(meta::KEY_L4PROTO),

@@ -18,7 +18,13 @@ use crate::wire::writer::Writer;
 
 /// `ct state established,related` as the bits of the conntrack state register.
 pub(super) const ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
+/// `ct state untracked`.
+pub(super) const UNTRACKED: u32 = 0x40;
 pub(super) const NO_STATE: u32 = 0;
+/// The flags of TCP that tell the first packet of a connection from others, and those it has.
+pub(super) const TCP_OPENING: [[u8; 1]; 2] = [[0x17], [0x02]];
+/// The type of the chunk that an SCTP association begins with.
+pub(super) const SCTP_INIT: [u8; 1] = [1];
 /// How many packets beyond its rate a limit lets through at once: the nft tool's default.
 pub(super) const LIMIT_BURST: u32 = 5;
 
@@ -346,13 +352,25 @@ fn append_rule(batch: &mut Batch, family: Family, table: &str, chain: &Name, con
 /// Says a statement in the kernel's expressions.
 pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(Expression<'_>)) {
     match statement {
-        Statement::Established => {
+        Statement::Established | Statement::Untracked => {
+            let states = match statement {
+                Statement::Established => ESTABLISHED_OR_RELATED,
+                _ => UNTRACKED,
+            };
             emit(Expression::Conntrack(ct::KEY_STATE));
-            emit(Expression::Mask {
-                mask: &ESTABLISHED_OR_RELATED.to_ne_bytes(),
-                xor: &NO_STATE.to_ne_bytes(),
-            });
+            let xor = &NO_STATE.to_ne_bytes();
+            emit(Expression::Mask { mask: &states.to_ne_bytes(), xor });
             emit(Expression::Compare { operator: cmp::NEQ, value: &NO_STATE.to_ne_bytes() });
+        }
+        Statement::TcpUnderWay => {
+            let [mask, value] = &TCP_OPENING;
+            emit(TCP_FLAGS);
+            emit(Expression::Mask { mask, xor: &[0] });
+            emit(Expression::Compare { operator: cmp::NEQ, value });
+        }
+        Statement::SctpUnderWay => {
+            emit(SCTP_CHUNK);
+            emit(Expression::Compare { operator: cmp::NEQ, value: &SCTP_INIT });
         }
         Statement::Protocol(number) => {
             emit(Expression::Meta(meta::KEY_L4PROTO));
@@ -405,6 +423,21 @@ pub(super) const ICMP_TYPE: Expression<'static> = Expression::Payload {
     register: expr::REG_1,
     base: payload::BASE_TRANSPORT,
     offset: 0,
+    length: 1,
+};
+
+pub(super) const TCP_FLAGS: Expression<'static> = Expression::Payload {
+    register: expr::REG_1,
+    base: payload::BASE_TRANSPORT,
+    offset: 13,
+    length: 1,
+};
+
+/// The type of the first chunk.
+pub(super) const SCTP_CHUNK: Expression<'static> = Expression::Payload {
+    register: expr::REG_1,
+    base: payload::BASE_TRANSPORT,
+    offset: 12,
     length: 1,
 };
 

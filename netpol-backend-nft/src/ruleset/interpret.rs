@@ -19,8 +19,20 @@ pub struct Packet {
     pub destination: IpAddr,
     /// What it carries.
     pub transport: Transport,
-    /// It belongs to a connection that conntrack knows, or is an error about one.
-    pub established: bool,
+    /// What connection tracking makes of it.
+    pub standing: Standing,
+}
+
+/// How a packet stands to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the first packet of one.
+    New,
+    /// It belongs to one, or is an error about one.
+    Established,
+    /// It is from the middle of one that connection tracking does not know. Only TCP and SCTP have
+    /// such packets: those of other protocols look all the same.
+    Stray,
 }
 
 /// What a packet carries.
@@ -209,7 +221,12 @@ impl<'a> Walk<'a> {
     fn rule(&self, rule: &'a Rule) -> Result<Option<&'a Verdict>, Undecided> {
         for statement in &rule.statements {
             let matches = match statement {
-                Statement::Established => self.packet.established,
+                Statement::Established => self.packet.standing == Standing::Established,
+                // Nobody is told to leave packets alone.
+                Statement::Untracked => false,
+                Statement::TcpUnderWay | Statement::SctpUnderWay => {
+                    self.packet.standing != Standing::New
+                }
                 Statement::Protocol(number) => self.packet.transport.protocol() == *number,
                 Statement::IcmpType(first, last) => match self.packet.transport {
                     Transport::Icmp(_, kind) => (*first..=*last).contains(&kind),

@@ -17,7 +17,7 @@ pub use netpol_core::model::Family;
 pub use crate::name::{Comment, Name, NameError};
 pub(crate) use decode::{TableReader, element_key};
 pub(crate) use encode::{number, remove, write};
-pub use interpret::{Packet, Transport, Undecided};
+pub use interpret::{Packet, Standing, Transport, Undecided};
 pub(crate) use text::keyword;
 
 /// Tables that belong together: the same name in one or both address families.
@@ -208,6 +208,12 @@ impl<const N: usize> From<[Statement; N]> for Rule {
 pub enum Statement {
     /// `ct state established,related`: packets of a known connection, or an error about one.
     Established,
+    /// `ct state untracked`: connection tracking was told to leave the packet alone.
+    Untracked,
+    /// `tcp flags & (fin | syn | rst | ack) != syn`: a TCP packet that begins no connection.
+    TcpUnderWay,
+    /// `@th,96,8 != 1`: an SCTP packet that begins no association, which takes an INIT chunk.
+    SctpUnderWay,
     /// `meta l4proto`: the transport protocol by its number, extension headers skipped.
     Protocol(u8),
     /// `icmpv6 type`: the type of an ICMP message is from the first to the last.

@@ -158,7 +158,7 @@ fn write_rule(f: &mut fmt::Formatter<'_>, family: Family, rule: &Rule) -> fmt::R
         // `tcp dport` implies the protocol, as does `icmpv6 type`; nft prints it so, too.
         let implied = matches!(
             rule.statements.get(index + 1),
-            Some(Statement::PortMap(_) | Statement::IcmpType(..))
+            Some(Statement::PortMap(_) | Statement::IcmpType(..) | Statement::TcpUnderWay)
         );
         if let Statement::Protocol(number) = statement {
             protocol = Some(protocol_name(*number));
@@ -186,6 +186,9 @@ fn write_statement(
     let ip = keyword(family);
     match statement {
         Statement::Established => f.write_str("ct state established,related"),
+        Statement::Untracked => f.write_str("ct state untracked"),
+        Statement::TcpUnderWay => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
+        Statement::SctpUnderWay => f.write_str("@th,96,8 != 1"),
         Statement::Protocol(number) => write!(f, "meta l4proto {}", protocol_name(*number)),
         Statement::IcmpType(first, last) => {
             write!(f, "{} type {}", protocol.unwrap_or("icmpv6"), range(first, last))

@@ -10,11 +10,15 @@
 use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
-use netpol_backend_nft::ruleset::{Packet, Transport};
-use netpol_backend_nft::{Name, Nft, Options};
-use netpol_core::model::{Endpoint, Objects, Traffic};
-use netpol_core::testing::Choices;
+use netpol_backend_nft::ruleset::{Packet, Standing, Transport};
+use netpol_backend_nft::{Name, Nft, Options, render};
+use netpol_core::cluster::Cluster;
+use netpol_core::compile::compile;
+use netpol_core::model::{Endpoint, Objects, Traffic, name as core_name};
+use netpol_core::program::{Program, Scope};
+use netpol_core::testing::{Choices, world};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
@@ -61,6 +65,35 @@ fn in_user_namespace(test: &str) {
     assert!(status.success(), "{test} failed in a user namespace");
 }
 
+/// The scope of the node with most endpoints, which has most to judge.
+pub(crate) fn busiest_node(objects: &Objects) -> Scope {
+    let mut nodes: Vec<_> = objects.endpoints.iter().filter_map(|it| it.node.clone()).collect();
+    nodes.sort();
+    let busiest = nodes.chunk_by(|a, b| a == b).max_by_key(|endpoints| endpoints.len());
+    let busiest = busiest.and_then(|it| it.first().cloned());
+    Scope::Node(busiest.unwrap_or_else(|| core_name("node0")))
+}
+
+/// A generated program for one node, each of another world; one that judges somebody.
+pub(crate) fn program(number: u64) -> Program {
+    static KNOWN: Mutex<(u64, Vec<Program>)> = Mutex::new((0, Vec::new()));
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = usize::try_from(number).expect("a small number");
+    let (seed, programs) = &mut *known;
+    while programs.len() <= number {
+        let (objects, options) = world(&mut Choices::from_seed(*seed, 600));
+        *seed += 1;
+        let scope = busiest_node(&objects);
+        let program = compile(&Cluster::from_objects(options, objects), scope);
+        let ruleset = render(&program, &Options::default());
+        let mut sets = ruleset.tables.values().flat_map(|table| table.sets.values());
+        if sets.any(|set| set.elements.is_map() && !set.elements.is_empty()) {
+            programs.push(program);
+        }
+    }
+    programs[number].clone()
+}
+
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a valid name")
 }
@@ -104,7 +137,7 @@ pub(crate) fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> P
         Traffic::ICMPV6 => Transport::Icmp(58, 128),
         Traffic::Other(number) => Transport::Other(number),
     };
-    Packet { source, destination, transport, established: false }
+    Packet { source, destination, transport, standing: Standing::New }
 }
 
 /// Changes a world as its objects change in a cluster: some come, go, or become like those of
