@@ -223,6 +223,61 @@ fn the_own_node_is_exempt_and_nobody_else() {
     assert_eq!(members.ranges, [IpAddr::from([10, 0, 0, 0])..=IpAddr::from([10, 255, 255, 255])]);
 }
 
+/// CH-NODE-EGRESS: the Admin tier accepts a block, but leaves the nodes in it to the NetworkPolicies, which deny all but
+/// the own one.
+#[test]
+fn the_own_node_is_exempt_inside_of_a_block() {
+    use netpol_core::model::{
+        Action, Block, Endpoint, Labels, Node, NodeEgress, Options, Peer, Peers, Policy, PolicyKey,
+        PolicyKind, Ports, Rule, Selector, Tier,
+    };
+    let rule = |action, peer| Rule {
+        name: None,
+        action,
+        peers: Peers::AnyOf(vec![peer]),
+        ports: Ports::All,
+    };
+    let network = isolating("x", None, Some(vec![]));
+    let block = Block::new("10.0.0.0/8".parse().expect("a block"), []);
+    let admin = Policy {
+        key: PolicyKey {
+            kind: PolicyKind::ClusterNetworkPolicy,
+            namespace: "".into(),
+            name: "a".into(),
+        },
+        tier: Tier::Admin,
+        egress: Some(vec![
+            rule(Action::Pass, Peer::Nodes(Selector::everything())),
+            rule(Action::Accept, Peer::Block(block)),
+        ]),
+        ..network.clone()
+    };
+    let mut pod = Endpoint::new("x", "p");
+    pod.addresses.push(IpAddr::from([10, 0, 0, 1]));
+    pod.node = Some("one".into());
+    let nodes = [("one", [10, 1, 0, 1]), ("two", [10, 1, 0, 2])].map(|(name, address)| Node {
+        name: name.into(),
+        labels: Labels::default(),
+        addresses: vec![address.into()],
+    });
+    let objects = Objects {
+        endpoints: vec![pod],
+        nodes: nodes.into(),
+        policies: vec![network, admin],
+        ..Objects::default()
+    };
+    let mut options = Options::default();
+    options.node_egress = NodeEgress::Allowed;
+    let cluster = Cluster::from_objects(options, objects);
+    let program = compile(&cluster, Scope::Node("one".into()));
+    let profile = program.profile(program.endpoints().next().expect("the pod").profile());
+    let class = profile.side(Direction::Egress).expect("isolated").other();
+    let members = program.members(class, Family::V4);
+    assert_eq!(members.deny, [IpAddr::from([10, 1, 0, 2])]);
+    assert_eq!(members.allow, Vec::<IpAddr>::new());
+    assert_eq!(members.ranges, [IpAddr::from([10, 0, 0, 0])..=IpAddr::from([10, 255, 255, 255])]);
+}
+
 /// A NetworkPolicy for all pods of a namespace.
 fn isolating(
     namespace: &str,

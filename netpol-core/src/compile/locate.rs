@@ -65,9 +65,6 @@ impl Compiler {
     fn locate(&mut self, address: IpAddr) {
         let before = self.places.located.get(&address).copied();
         let known_before = self.program.edit().addresses.known(address);
-        if let Some(EndpointId(id)) = known_before.and_then(Known::endpoint) {
-            self.dirty.entries.push(id);
-        }
         // Whose an address is changes the entries of all that claim it.
         self.dirty.entries.extend_from_slice(self.places.claimants(address));
         let owner = self.places.owner(address);
@@ -77,13 +74,11 @@ impl Compiler {
             Some(now) => drop(self.places.located.insert(address, now)),
             None => drop(self.places.located.remove(&address)),
         }
-        let subject = owner.or_else(|| self.hosts.by_address.get(&address).copied());
         let known = kept.map(|identity| {
             let known = Known::new(identity);
-            // Which profile the endpoint has is filled in once that is clear.
-            subject.map_or(known, |id| known.of(EndpointId(id), None))
+            // Which profile the endpoint has is filled in with its entry, as are nodes that are policed.
+            owner.map_or(known, |id| known.of(EndpointId(id), None))
         });
-        self.dirty.entries.extend(subject);
 
         let nodes = match kept {
             Some(_) => self.nodes_in_scope(address),
@@ -182,15 +177,9 @@ impl Compiler {
     /// Whether the program has to know an address: what is not policed here, and what no rule can tell from the
     /// addresses around it, is left out where only one node is in scope.
     fn is_kept(&self, address: IpAddr, identity: IdentityId, owner: Option<u32>) -> bool {
-        let subject_in_scope = match owner {
-            Some(owner) => self.places.endpoint(owner).is_some_and(|it| it.in_scope),
-            None => {
-                let host = self.hosts.by_address.get(&address);
-                host.and_then(|id| self.hosts.subjects.get(id)).is_some_and(|it| it.in_scope)
-            }
-        };
+        let owner = owner.and_then(|id| self.places.endpoint(id));
         self.scope == Scope::Cluster
-            || subject_in_scope
+            || owner.is_some_and(|it| it.in_scope)
             || identity != self.program.by_block(address)
             || !self.nodes_in_scope(address).is_empty()
     }

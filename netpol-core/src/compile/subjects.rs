@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ahash::HashMap;
 use smallvec::SmallVec;
 
 use crate::model::{Name, Tier};
@@ -18,7 +17,6 @@ use super::{Compiler, take};
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     pub(super) subjects: BTreeMap<u32, Host>,
-    pub(super) by_address: HashMap<IpAddr, u32>,
     pub(super) profiles: Vec<ProfileId>,
 }
 
@@ -81,10 +79,8 @@ impl Compiler {
             self.places.vacate(id);
             self.dirty.entries.push(id);
         }
-        self.hosts.by_address.clear();
         let mut shared: BTreeMap<Vec<NodeId>, SmallVec<[IpAddr; 2]>> = BTreeMap::new();
         for (address, nodes) in self.places.node_addresses() {
-            self.dirty.addresses.push(address);
             if self.places.owner(address).is_none() {
                 let mut nodes = nodes.to_vec();
                 nodes.sort_unstable();
@@ -104,9 +100,6 @@ impl Compiler {
             addresses.sort_unstable();
             let in_scope = self.own_node.is_none_or(|own| nodes.contains(&own));
             let id = self.places.reserve();
-            for address in &addresses {
-                self.hosts.by_address.insert(*address, id);
-            }
             self.hosts.subjects.insert(
                 id,
                 Host { name, addresses, workloads, in_scope, profile: None, own: None },

@@ -140,7 +140,8 @@ pub fn read<'a>(
         loop {
             let (value, implied) = pending.pop()?;
             match list_items(value) {
-                Some((items, implied)) => {
+                Some(items) => {
+                    let implied = implied_type(value);
                     pending.extend(items.iter().rev().map(|item| (item, implied)));
                 }
                 None if value == &Value::Null => {}
@@ -159,19 +160,27 @@ pub fn read_object(value: &Value, options: &ReadOptions) -> Result<Reading, Reje
     read_typed(value, None, options)
 }
 
+/// What [`read`] reads in place of a list (`List`, `PodList`, ...), in order; `None` if the value is none.
+pub fn list_items(value: &Value) -> Option<&[Value]> {
+    let item_kind = item_kind(value)?;
+    match value.get("items") {
+        Some(Value::List(items)) => Some(items),
+        None | Some(Value::Null) if item_kind.is_empty() => Some(&[]),
+        _ => None,
+    }
+}
+
+/// The kind of a list's items, empty if it does not say.
+fn item_kind(list: &Value) -> Option<&str> {
+    list.get("kind")?.as_str()?.strip_suffix("List")
+}
+
 /// The type of a list's items, which they need not repeat.
 type Implied<'a> = Option<(&'a str, &'a str)>;
 
-fn list_items(value: &Value) -> Option<(&[Value], Implied<'_>)> {
-    let item_kind = value.get("kind")?.as_str()?.strip_suffix("List")?;
-    let items: &[Value] = match value.get("items") {
-        Some(Value::List(items)) => items,
-        None | Some(Value::Null) if item_kind.is_empty() => &[],
-        _ => return None,
-    };
-    let api_version = value.get("apiVersion").and_then(Value::as_str);
-    let implied = api_version.filter(|_| !item_kind.is_empty()).map(|version| (version, item_kind));
-    Some((items, implied))
+fn implied_type(list: &Value) -> Implied<'_> {
+    let kind = item_kind(list).filter(|kind| !kind.is_empty())?;
+    Some((list.get("apiVersion")?.as_str()?, kind))
 }
 
 fn read_typed(

@@ -158,14 +158,11 @@ impl Judgement {
     /// does not match.
     pub fn undecidable(&self) -> Option<(&PolicyKey, &Miss)> {
         // In the additive tier, what is allowed stays allowed whatever else may match.
-        let additive = match &self.reason {
-            Reason::Rule { tier, .. } => *tier == Tier::NetworkPolicy,
-            _ => self.verdict == Verdict::Allow,
-        };
-        let decided_in = |tier: Tier| additive && tier == Tier::NetworkPolicy;
+        let settled =
+            |step: &&Step| self.verdict == Verdict::Allow && step.tier == Tier::NetworkPolicy;
         self.steps
             .iter()
-            .filter(|step| !decided_in(step.tier))
+            .filter(|step| !settled(step))
             .flat_map(Step::misses)
             .find(|(_, miss)| miss.missed == Missed::Address)
     }

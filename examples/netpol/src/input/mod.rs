@@ -288,24 +288,16 @@ fn collect_leaves<'a>(
     leaves: &mut Vec<(&'a Value, &'a Lines)>,
 ) {
     static UNKNOWN: Lines = Lines { line: 0, within: Vec::new() };
-    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|it| it.ends_with("List"));
-    let items = if let Value::Map(entries) = value {
-        entries.iter().enumerate().find_map(|(at, (key, inner))| match inner {
-            Value::List(items) if is_list && key == "items" => Some((at, items)),
-            _ => None,
-        })
-    } else {
-        None
-    };
-    match items {
-        Some((at, items)) => {
-            let lines = lines.within.get(at).unwrap_or(&UNKNOWN);
+    match (manifest::list_items(value), value) {
+        (Some(items), Value::Map(entries)) => {
+            let at = entries.iter().position(|(key, _)| key == "items");
+            let lines = at.and_then(|at| lines.within.get(at)).unwrap_or(&UNKNOWN);
             for (at, item) in items.iter().enumerate() {
                 collect_leaves(item, lines.within.get(at).unwrap_or(&UNKNOWN), leaves);
             }
         }
-        None if *value == Value::Null => {}
-        None => leaves.push((value, lines)),
+        (_, Value::Null) => {}
+        _ => leaves.push((value, lines)),
     }
 }
 
