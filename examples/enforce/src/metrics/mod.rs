@@ -41,7 +41,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-pub use serve::{Health, Page, serve, serve_on_thread};
+pub use serve::{Health, Page, Text, serve, serve_on_thread};
 
 /// The names and values of the labels of a metric that has `N` of them.
 type Labels<const N: usize> = [(&'static str, String); N];

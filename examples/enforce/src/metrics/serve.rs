@@ -1,10 +1,11 @@
 //! `/metrics`, `/healthz` and `/readyz` over HTTP.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,17 +29,30 @@ pub struct Health {
     /// Milliseconds since the start.
     last_beat: AtomicU64,
     limit: Duration,
+    /// The objects are not all known yet.
+    waiting: AtomicBool,
 }
 
 impl Health {
     /// Healthy from now on, as long as the main loop [beats](Self::beat) at least once in `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self { started: Instant::now(), last_beat: AtomicU64::new(0), limit }
+        Self {
+            started: Instant::now(),
+            last_beat: AtomicU64::new(0),
+            limit,
+            waiting: AtomicBool::new(false),
+        }
     }
 
     /// The main loop goes round.
     pub fn beat(&self) {
         self.last_beat.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Tells whether the objects are not all known yet: what is in force then is not what they say, so that the process
+    /// is not ready.
+    pub fn wait_for_objects(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// Whether the last beat is not too long ago.
@@ -60,6 +74,25 @@ pub struct Page {
     pub metrics: Arc<Metrics>,
     /// At `/healthz`.
     pub health: Arc<Health>,
+    /// What the host has to tell beside.
+    pub texts: Vec<Text>,
+}
+
+/// A page of the host's own.
+#[derive(Clone)]
+pub struct Text {
+    /// Where it is, such as `/policies`.
+    pub path: &'static str,
+    /// Its type, such as `application/json`.
+    pub media_type: &'static str,
+    /// Makes it, each time anew.
+    pub make: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Text").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Page {
@@ -78,14 +111,28 @@ impl Page {
                 state(self.health.is_alive(), "the main loop is stuck")
             }
             (&Method::GET | &Method::HEAD, "/readyz") => {
-                state(self.metrics.is_in_sync(), "the kernel does not have what the objects say")
+                let complete = !self.health.waiting.load(Ordering::Relaxed);
+                let ready = complete && self.metrics.is_in_sync();
+                state(ready, "the kernel does not have what the objects say")
             }
-            _ => (StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz, /readyz\n".to_owned()),
+            (&Method::GET | &Method::HEAD, path) => {
+                match self.texts.iter().find(|text| text.path == path) {
+                    Some(text) => (StatusCode::OK, text.media_type, (text.make)()),
+                    None => (StatusCode::NOT_FOUND, TEXT, self.index()),
+                }
+            }
+            _ => (StatusCode::NOT_FOUND, TEXT, self.index()),
         };
         let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
+    }
+
+    fn index(&self) -> String {
+        let own = ["/metrics", "/healthz", "/readyz"].into_iter();
+        let paths: Vec<&str> = own.chain(self.texts.iter().map(|text| text.path)).collect();
+        paths.join(", ") + "\n"
     }
 }
 
@@ -157,13 +204,18 @@ mod tests {
     fn pages_are_served() {
         let metrics = Arc::new(Metrics::new("7"));
         let health = Arc::new(Health::new(Duration::from_millis(150)));
-        let page = Page { metrics: metrics.clone(), health: health.clone() };
+        let make = Arc::new(|| "{}\n".to_owned());
+        let text = Text { path: "/own", media_type: "application/json", make };
+        let page = Page { metrics: metrics.clone(), health: health.clone(), texts: vec![text] };
         let address = serve_on_thread(([127, 0, 0, 1], 0).into(), page).unwrap();
 
         assert!(get(address, "/metrics").contains("netpol_build_info{version=\"7\"} 1\n"));
         assert!(get(address, "/readyz").starts_with("HTTP/1.1 503 "));
         metrics.in_sync.set(1);
         assert!(get(address, "/readyz").starts_with("HTTP/1.1 200 "));
+        health.wait_for_objects(true);
+        assert!(get(address, "/readyz").starts_with("HTTP/1.1 503 "));
+        assert!(get(address, "/own").ends_with("\r\n\r\n{}\n"));
         health.beat();
         assert!(get(address, "/healthz").starts_with("HTTP/1.1 200 "));
         thread::sleep(Duration::from_millis(300));
