@@ -1,0 +1,150 @@
+//! The last objects that were put into force, on disk: for a node that comes up while the API server is not there.
+//!
+//! A line per object, then one that says how many there were and what their hash is. A file that is cut off, changed or
+//! of another version is not used. It is replaced by renaming, so that at any instant there is a whole one.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The version of the format; a file of another one is left alone.
+const VERSION: u32 = 1;
+
+/// The last line.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Seal {
+    version: u32,
+    /// What is enforced on one node is of no use on another.
+    node: String,
+    objects: usize,
+    sha256: String,
+}
+
+/// Where the objects are kept.
+#[derive(Debug)]
+pub(crate) struct LastKnown {
+    path: PathBuf,
+    node: String,
+}
+
+impl LastKnown {
+    /// Kept in a directory that is there.
+    pub(crate) fn new(directory: &Path, node: &str) -> Self {
+        Self { path: directory.join("objects.jsonl"), node: node.to_owned() }
+    }
+
+    /// Replaces what is kept. The objects are JSON without line breaks.
+    pub(crate) fn save<'a>(&self, objects: impl Iterator<Item = &'a str>) -> Result<()> {
+        let path = self.path.with_extension("new");
+        let context = || format!("writing {}", path.display());
+        let mut file = BufWriter::new(File::create(&path).with_context(context)?);
+        let (mut hash, mut count) = (Sha256::new(), 0);
+        for object in objects {
+            for part in [object, "\n"] {
+                hash.update(part);
+                file.write_all(part.as_bytes()).with_context(context)?;
+            }
+            count += 1;
+        }
+        let seal = self.seal(count, hash);
+        serde_json::to_writer(&mut file, &seal).with_context(context)?;
+        let file = file.into_inner().map_err(|error| error.into_error()).with_context(context)?;
+        file.sync_all().with_context(context)?;
+        fs::rename(&path, &self.path).with_context(context)?;
+        // The new name is on disk only when its directory is.
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        File::open(directory).and_then(|it| it.sync_all()).with_context(context)
+    }
+
+    /// What is kept; `None` if nothing is.
+    pub(crate) fn load(&self) -> Result<Option<Vec<serde_json::Value>>> {
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.with_context(|| format!("opening {}", self.path.display()))?,
+        };
+        self.read(BufReader::new(file))
+            .with_context(|| format!("reading {}", self.path.display()))
+            .map(Some)
+    }
+
+    fn read(&self, file: impl BufRead) -> Result<Vec<serde_json::Value>> {
+        let (mut hash, mut objects) = (Sha256::new(), Vec::new());
+        let mut lines = file.lines().peekable();
+        while let Some(line) = lines.next() {
+            let line = line?;
+            if lines.peek().is_some() {
+                hash.update(&line);
+                hash.update("\n");
+                objects.push(serde_json::from_str(&line).context("a line is no object")?);
+                continue;
+            }
+            let seal: Seal = serde_json::from_str(&line).context("the end is missing")?;
+            ensure!(seal.version == VERSION, "it has version {}, not {VERSION}", seal.version);
+            ensure!(seal.node == self.node, "it is about node {}", seal.node);
+            ensure!(seal == self.seal(objects.len(), hash), "it has been changed");
+            return Ok(objects);
+        }
+        bail!("it is empty")
+    }
+
+    fn seal(&self, objects: usize, hash: Sha256) -> Seal {
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Seal { version: VERSION, node: self.node.clone(), objects, sha256 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OBJECTS: [&str; 3] = [r#"{"kind":"Pod","n":1}"#, r#"{"kind":"Node"}"#, "{}"];
+
+    fn directory() -> PathBuf {
+        let name =
+            format!("netpol-agent-test-{}-{:?}", std::process::id(), std::thread::current().id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let directory = directory();
+        let kept = LastKnown::new(&directory, "n1");
+        assert!(kept.load().unwrap().is_none());
+        for objects in [&OBJECTS[..], &OBJECTS[..1], &[]] {
+            kept.save(objects.iter().copied()).unwrap();
+            let loaded = kept.load().unwrap().unwrap();
+            let loaded: Vec<String> = loaded.iter().map(ToString::to_string).collect();
+            assert_eq!(loaded, objects);
+        }
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing else is left");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_used() {
+        let directory = directory();
+        let kept = LastKnown::new(&directory, "n1");
+        kept.save(OBJECTS.into_iter()).unwrap();
+        let whole = fs::read(&kept.path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&kept.path, &whole[..length]).unwrap();
+            assert!(kept.load().is_err(), "cut off at {length}");
+        }
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            fs::write(&kept.path, &changed).unwrap();
+            assert!(kept.load().is_err(), "changed at {at}");
+        }
+        fs::write(&kept.path, &whole).unwrap();
+        let error = LastKnown::new(&directory, "n2").load().unwrap_err();
+        assert_eq!(format!("{:#}", error.root_cause()), "it is about node n1");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

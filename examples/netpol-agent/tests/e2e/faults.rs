@@ -1,0 +1,122 @@
+//! What must not matter: agents and API servers that die at any moment.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use netpol_testbed::Traffic;
+use serde_json::json;
+
+use crate::Check;
+use crate::traffic::{Denied, End, Steady};
+use crate::world::{NODES, World, fresh, network_policy, pod};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("nothing_dies_with_agents_and_api_servers", nothing_dies_with_them),
+    ("a_node_comes_up_without_the_api_server", a_node_comes_up_without_the_api_server),
+];
+
+const WEB: Traffic = Traffic::Tcp(80);
+
+/// x/server is for x/friend, and x/stranger is none.
+fn prepare(world: &mut World) {
+    fresh(world);
+    for (name, node) in [("server", 1), ("friend", 2), ("stranger", 3)] {
+        world.start_pod(&pod("x", name, node, 20, json!({"app": name})));
+    }
+    // A neighbour on the server's node: one kernel decides alone.
+    world.start_pod(&pod("x", "neighbour", 1, 21, json!({})));
+    world.apply(&network_policy(
+        "x",
+        "server",
+        json!({
+            "podSelector": {"matchLabels": {"app": "server"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
+        }),
+    ));
+    expect(world, "before");
+}
+
+fn expect(world: &World, when: &str) {
+    let to_server = |from: &str| world.probe(from, "x/server", WEB);
+    world.expect(
+        when,
+        &[
+            (to_server("x/friend"), true),
+            (to_server("x/stranger"), false),
+            (to_server("x/neighbour"), false),
+        ],
+    );
+}
+
+/// Not one packet is allowed that the policies deny, and connections that they allow go on.
+fn nothing_dies_with_them(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    let end = |name: &str| End::new(&world.testbed, name, world.address(name));
+    let server = end("x/server");
+    let denied = [("x/stranger", 9001), ("x/neighbour", 9002)]
+        .map(|(from, port)| Denied::begin(&end(from), &server, port));
+    let steady = Steady::begin(&end("x/friend"), &server, 9003);
+    let rounds = if std::env::var_os("NETPOL_LONG").is_some() { 20 } else { 1 };
+    for round in 0..rounds {
+        // At a moment of the start that differs from round to round.
+        for pause in [0, 30, 100, 300, 1000] {
+            world.kill_agents();
+            NODES.iter().for_each(|node| world.start_agent(node));
+            sleep(Duration::from_millis(pause + 7 * round));
+        }
+        NODES.iter().for_each(|node| world.wait_until_ready(node));
+
+        world.control_plane.kill_server();
+        sleep(Duration::from_millis(500));
+        world.start_server();
+        expect(world, "after the API server");
+
+        world.kill_agents();
+        world.control_plane.kill_server();
+        NODES.iter().for_each(|node| world.start_agent(node));
+        sleep(Duration::from_millis(500));
+        world.kill_agents();
+        world.start_server();
+        world.start_agents();
+        expect(world, "after both");
+    }
+    let (mut sent, mut received) = (0, 0);
+    for denied in denied {
+        let (more_sent, more_received) = denied.end();
+        sent += more_sent;
+        received += more_received;
+    }
+    let (count, longest) = steady.end().expect("the allowed connection broke");
+    println!(
+        "        {received} of {sent} forbidden datagrams received; {count} bytes to and fro, the slowest in {longest:?}"
+    );
+    assert!(sent > 1000 && count > 1000);
+    assert_eq!(received, 0);
+    Ok(())
+}
+
+/// After a reboot the kernel has nothing, and what is known is on disk.
+fn a_node_comes_up_without_the_api_server(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    // What is in force gets to disk within seconds.
+    let path = world.directory.join(NODES[0]).join("objects.jsonl");
+    crate::world::eventually("the pods are on disk", || {
+        fs::read_to_string(&path).is_ok_and(|text| text.contains("neighbour"))
+    });
+    world.kill_agents();
+    world.control_plane.kill_server();
+    for node in NODES {
+        let flush = || std::process::Command::new("nft").args(["flush", "ruleset"]).status();
+        assert!(world.testbed.in_node(node, flush).unwrap().unwrap().success());
+    }
+    let open = world.probe("x/stranger", "x/server", WEB);
+    world.expect("nothing is in force", &[(open, true)]);
+    NODES.iter().for_each(|node| world.start_agent(node));
+    expect(world, "from disk");
+    assert!(world.get(NODES[0], "/readyz").starts_with("HTTP/1.1 503"), "that is not ready");
+    world.start_server();
+    NODES.iter().for_each(|node| world.wait_until_ready(node));
+    expect(world, "from the API server");
+    Ok(())
+}
