@@ -30,9 +30,12 @@ const LANES: usize = 4;
 const _: () = assert!(size_of::<Bucket<u32>>() == 64, "a bucket is one cache line");
 
 /// Buckets of a new shard.
-const BUCKETS: usize = 128;
-/// Entries per shard, on average, at which their number is doubled: half of what there is room for.
-const FULL: usize = BUCKETS * LANES;
+const BUCKETS: usize = 256;
+/// Entries per shard, on average, at which their number is doubled: few enough for most to be in the first bucket that
+/// is looked at.
+const FULL: usize = BUCKETS * LANES * 5 / 8;
+/// Buckets that are looked at for an address at most; a shard with no place in so many gets wider.
+const FAR: usize = 8;
 
 impl<K: Copy + Default> Default for AddressMap<K> {
     fn default() -> Self {
@@ -52,18 +55,16 @@ impl<K: Copy + Default + Eq + Into<u128>> AddressMap<K> {
     pub(crate) fn get(&self, key: K) -> Option<Known> {
         let hash = hash_of(self.seeds, key);
         let shard = self.shards.get(self.shard(hash))?;
-        // Never full, so that the search ends.
-        let mut at = hash & (shard.len() - 1);
-        loop {
-            let bucket = shard.get(at)?;
+        for step in 0..FAR {
+            let bucket = shard.get((hash.wrapping_add(step)) & (shard.len() - 1))?;
             if let Some(known) = bucket.known.get(bucket.lane(key)) {
                 return (!known.is_vacant()).then_some(*known);
             }
             if bucket.has_room() {
                 return None;
             }
-            at = (at + 1) & (shard.len() - 1);
         }
+        None
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, Known)> {
@@ -78,26 +79,26 @@ impl<K: Copy + Default + Eq + Into<u128>> AddressMap<K> {
         let at = self.shard(hash);
         let seeds = self.seeds;
         let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) else { return };
-        if entries(shard).count() * 4 >= shard.len() * LANES * 3 {
-            let mut wider = empty_shard(shard.len() * 2);
-            refill(&mut wider, entries(shard), seeds);
-            *shard = wider;
-        }
-        self.len += usize::from(put(Arc::make_mut(shard), hash, key, known));
+        let is_new = loop {
+            match put(Arc::make_mut(shard), hash, key, known) {
+                Some(is_new) => break is_new,
+                None => *shard = wider(shard, seeds),
+            }
+        };
+        self.len += usize::from(is_new);
     }
 
     pub(crate) fn remove(&mut self, key: K) {
         if self.get(key).is_none() {
             return;
         }
-        let at = self.shard(hash_of(self.seeds, key));
+        let hash = hash_of(self.seeds, key);
+        let at = self.shard(hash);
         let seeds = self.seeds;
-        let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) else { return };
-        // The others are put again, so that no gap hides one from its place.
-        let mut fresh = empty_shard(shard.len());
-        refill(&mut fresh, entries(shard).filter(|(other, _)| *other != key), seeds);
-        *shard = fresh;
-        self.len -= 1;
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) {
+            take(Arc::make_mut(shard), hash, key, seeds);
+            self.len -= 1;
+        }
     }
 
     #[inline]
@@ -129,6 +130,21 @@ impl<K: Copy + Eq> Bucket<K> {
     fn has_room(&self) -> bool {
         self.known.last().is_some_and(|known| known.is_vacant())
     }
+
+    /// Takes out what a lane holds and closes the gap; tells whether there was no room before.
+    fn vacate(&mut self, lane: usize) -> bool {
+        let was_full = !self.has_room();
+        let last = self.known.iter().filter(|known| !known.is_vacant()).count().saturating_sub(1);
+        if let (Some(key), Some(known)) = (self.keys.get(last).copied(), self.known.get_mut(last)) {
+            let known = std::mem::replace(known, Known::VACANT);
+            if lane != last
+                && let (Some(at), Some(slot)) = (self.keys.get_mut(lane), self.known.get_mut(lane))
+            {
+                (*at, *slot) = (key, known);
+            }
+        }
+        was_full
+    }
 }
 
 fn entries<K: Copy>(shard: &[Bucket<K>]) -> impl Iterator<Item = (K, Known)> {
@@ -148,33 +164,84 @@ fn hash_of<K: Into<u128>>([low, high]: [u64; 2], key: K) -> usize {
     (product as u64 ^ (product >> 64) as u64) as usize
 }
 
-fn refill<K: Copy + Eq + Into<u128>>(
-    shard: &mut Shard<K>,
-    entries: impl Iterator<Item = (K, Known)>,
-    seeds: [u64; 2],
-) {
-    if let Some(buckets) = Arc::get_mut(shard) {
-        for (key, known) in entries {
-            put(buckets, hash_of(seeds, key), key, known);
+/// The same entries with twice the room, or more if that does not do.
+fn wider<K: Copy + Default + Eq + Into<u128>>(shard: &Shard<K>, seeds: [u64; 2]) -> Shard<K> {
+    let mut buckets = shard.len();
+    loop {
+        buckets *= 2;
+        let mut wider = empty_shard(buckets);
+        let slots = Arc::make_mut(&mut wider);
+        let mut placed = entries(shard).map(|(key, it)| put(slots, hash_of(seeds, key), key, it));
+        if placed.all(|is_new| is_new.is_some()) {
+            return wider;
         }
     }
 }
 
-/// Puts an entry at its place or the next free one; tells whether its key was not there.
-fn put<K: Copy + Eq>(buckets: &mut [Bucket<K>], hash: usize, key: K, known: Known) -> bool {
+/// How many buckets an entry may be in, from the one that its hash leads to.
+fn reach<K>(buckets: &[Bucket<K>]) -> usize {
+    FAR.min(buckets.len() - 1)
+}
+
+/// Puts an entry at its place or the next free one; tells whether its key was not there, or `None` if there is no free
+/// place near.
+fn put<K: Copy + Eq>(buckets: &mut [Bucket<K>], hash: usize, key: K, known: Known) -> Option<bool> {
     let mask = buckets.len() - 1;
-    let mut at = hash & mask;
-    while let Some(bucket) = buckets.get_mut(at) {
+    for step in 0..reach(buckets) {
+        let bucket = buckets.get_mut((hash.wrapping_add(step)) & mask)?;
         for (lane, slot) in bucket.keys.iter_mut().zip(&mut bucket.known) {
             if slot.is_vacant() || *lane == key {
                 let is_new = slot.is_vacant();
                 (*lane, *slot) = (key, known);
-                return is_new;
+                return Some(is_new);
             }
         }
-        at = (at + 1) & mask;
     }
-    false
+    None
+}
+
+/// Takes out an entry that is there, and lets those that had to go further come nearer.
+fn take<K: Copy + Eq + Into<u128>>(
+    buckets: &mut [Bucket<K>],
+    hash: usize,
+    key: K,
+    seeds: [u64; 2],
+) -> Option<()> {
+    let mask = buckets.len() - 1;
+    let mut gap = hash & mask;
+    while buckets.get(gap)?.lane(key) == LANES {
+        gap = (gap + 1) & mask;
+    }
+    let bucket = buckets.get_mut(gap)?;
+    if !bucket.vacate(bucket.lane(key)) {
+        return Some(());
+    }
+    let mut next = gap;
+    loop {
+        next = (next + 1) & mask;
+        if next.wrapping_sub(gap) & mask >= reach(buckets) {
+            return Some(());
+        }
+        let bucket = buckets.get(next)?;
+        let full = !bucket.has_room();
+        // What belongs between the gap and here has to stay.
+        let may_move = |key: K| {
+            let home = hash_of(seeds, key) & mask;
+            next.wrapping_sub(home) & mask >= next.wrapping_sub(gap) & mask
+        };
+        let mut lanes = bucket.keys.iter().zip(&bucket.known);
+        let moved = lanes.position(|(key, known)| !known.is_vacant() && may_move(*key));
+        if let Some(lane) = moved {
+            let (key, known) = (*bucket.keys.get(lane)?, *bucket.known.get(lane)?);
+            let at = buckets.get_mut(gap)?;
+            (*at.keys.last_mut()?, *at.known.last_mut()?) = (key, known);
+            buckets.get_mut(next)?.vacate(lane);
+            gap = next;
+        }
+        if !full {
+            return Some(());
+        }
+    }
 }
 
 #[cfg(test)]

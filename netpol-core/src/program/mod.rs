@@ -45,7 +45,7 @@ pub(crate) use atom::{Atom, AtomId, Declares, Identity};
 pub(crate) use class::{OwnNode, RareSet, Segment, Stack, Terms};
 use gate::Gate;
 pub(crate) use profile::Side;
-pub(crate) use shared::{Shards, SortedSet, Table};
+pub(crate) use shared::{Pages, Shards, SortedSet, Table};
 
 pub use capacity::Capacity;
 pub use class::{Class, ClassId};
@@ -116,9 +116,9 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) scope: Scope,
     pub(crate) addresses: Addresses,
-    pub(crate) identities: Table<Arc<Identity>>,
+    pub(crate) identities: Pages<Arc<Identity>>,
     pub(crate) atoms: Table<Atom>,
-    pub(crate) endpoints: Table<Arc<EndpointEntry>>,
+    pub(crate) endpoints: Pages<Arc<EndpointEntry>>,
     pub(crate) names: Shards<(Name, Name), NamedEnd>,
     profiles: Table<Profile>,
     /// Of each profile what decisions look at.
@@ -163,9 +163,9 @@ impl Program {
             options,
             scope,
             addresses: Addresses::default(),
-            identities: Table::default(),
+            identities: Pages::default(),
             atoms: Table::default(),
-            endpoints: Table::default(),
+            endpoints: Pages::default(),
             names: Shards::default(),
             profiles: Table::default(),
             gates: Table::default(),

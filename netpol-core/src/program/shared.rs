@@ -15,20 +15,82 @@ use smallvec::SmallVec;
 
 /// A growing array.
 #[derive(Clone, Debug)]
-pub(crate) struct Table<T> {
+pub(crate) struct Table<T, const CHUNK: usize = 128> {
     /// All of the same length.
     chunks: Arc<[Arc<[Option<T>]>]>,
 }
 
-const CHUNK: usize = 128;
+/// A growing array of which there are very many values: four levels deep, so that a change copies little, and a look-up
+/// takes longer.
+#[derive(Clone, Debug)]
+pub(crate) struct Pages<T>(Table<Table<T, FEW>, FEW>);
 
-impl<T> Default for Table<T> {
+/// Values in a chunk of [`Pages`], and chunks in a page.
+const FEW: usize = 32;
+/// Values in a page.
+const PAGE: u32 = 32 * 32;
+const _: () = assert!(PAGE as usize == FEW * FEW, "a page is as many chunks as a chunk is values");
+
+impl<T, const CHUNK: usize> Default for Table<T, CHUNK> {
     fn default() -> Self {
         Self { chunks: Arc::new([]) }
     }
 }
 
-impl<T: Clone> Table<T> {
+impl<T> Default for Pages<T> {
+    fn default() -> Self {
+        Self(Table::default())
+    }
+}
+
+impl<T: Clone> Pages<T> {
+    pub(crate) fn get(&self, at: u32) -> Option<&T> {
+        self.0.get(at / PAGE)?.get(at % PAGE)
+    }
+
+    /// Every value with its index, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let pages = self.0.iter();
+        pages.flat_map(|(page, values)| values.iter().map(move |(at, it)| (page * PAGE + at, it)))
+    }
+
+    /// What two do not share: see [`Table::unshared`].
+    pub(crate) fn unshared<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (u32, Option<&'a T>, Option<&'a T>)> {
+        self.0.unshared(&before.0).flat_map(|(page, before, now)| {
+            let both = before.zip(now).into_iter().flat_map(|(before, now)| now.unshared(before));
+            let one = |side: Option<&'a Table<T, FEW>>, other: Option<_>| {
+                side.filter(|_| other.is_none()).into_iter().flat_map(Table::iter)
+            };
+            let gone = one(before, now).map(|(at, value)| (at, Some(value), None));
+            let new = one(now, before).map(|(at, value)| (at, None, Some(value)));
+            both.chain(gone).chain(new).map(move |(at, a, b)| (page * PAGE + at, a, b))
+        })
+    }
+
+    pub(crate) fn set(&mut self, at: u32, value: T) {
+        let page = self.0.slot(at / PAGE).get_or_insert_default();
+        page.set(at % PAGE, value);
+    }
+
+    pub(crate) fn clear(&mut self, at: u32) {
+        if self.get(at).is_some()
+            && let Some(page) = self.0.get_mut(at / PAGE)
+        {
+            page.clear(at % PAGE);
+        }
+    }
+
+    /// The value at an index, to be changed.
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+        self.get(at)?;
+        self.0.get_mut(at / PAGE)?.get_mut(at % PAGE)
+    }
+}
+
+impl<T: Clone, const CHUNK: usize> Table<T, CHUNK> {
     #[inline]
     pub(crate) fn get(&self, at: u32) -> Option<&T> {
         let at = at as usize;
@@ -283,27 +345,28 @@ impl<T: Copy + Ord> FromIterator<T> for SortedSet<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct Shards<K, V> {
     hasher: RandomState,
-    shards: Arc<Vec<Arc<HashMap<K, V>>>>,
+    shards: Pages<Arc<HashMap<K, V>>>,
+    /// How many shards there are: a power of two.
+    count: u32,
     len: usize,
 }
 
 /// Entries per shard, on average, at which their number is doubled.
-const FULL: usize = 96;
+const FULL: usize = 24;
 
 impl<K, V> Default for Shards<K, V> {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), shards: Arc::new(vec![Arc::default()]), len: 0 }
+        Self { hasher: RandomState::new(), shards: Pages::default(), count: 1, len: 0 }
     }
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
-    #[inline]
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        // The number of shards is a power of two; the maps inside use the low bits of a hash of their own.
-        (self.hasher.hash_one(key) >> 32) as usize & (self.shards.len() - 1)
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> u32 {
+        // The maps inside use the low bits of a hash of their own.
+        let high = (self.hasher.hash_one(key) >> 32) as u32;
+        high & (self.count - 1)
     }
 
-    #[inline]
     pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -312,15 +375,18 @@ impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.shards.iter().flat_map(|(_, shard)| shard.iter())
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        if self.len >= self.shards.len() * FULL {
+        if self.len >= self.count as usize * FULL {
             self.double();
         }
         let at = self.shard(&key);
-        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) {
+        if self.shards.get(at).is_none() {
+            self.shards.set(at, Arc::default());
+        }
+        if let Some(shard) = self.shards.get_mut(at) {
             self.len += usize::from(Arc::make_mut(shard).insert(key, value).is_none());
         }
     }
@@ -330,20 +396,84 @@ impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
             return;
         }
         let at = self.shard(key);
-        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) {
+        if let Some(shard) = self.shards.get_mut(at) {
             self.len -= usize::from(Arc::make_mut(shard).remove(key).is_some());
         }
     }
 
     fn double(&mut self) {
-        let mut doubled = vec![HashMap::default(); self.shards.len() * 2];
         let old = std::mem::take(&mut self.shards);
-        self.shards = Arc::new(vec![Arc::default(); old.len() * 2]);
-        for (key, value) in old.iter().flat_map(|shard| shard.iter()) {
-            if let Some(shard) = doubled.get_mut(self.shard(key)) {
-                shard.insert(key.clone(), value.clone());
-            }
+        self.count *= 2;
+        self.len = 0;
+        for (key, value) in old.iter().flat_map(|(_, shard)| shard.iter()) {
+            self.insert(key.clone(), value.clone());
         }
-        self.shards = Arc::new(doubled.into_iter().map(Arc::new).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Pages are like a map from numbers to values, and know what two of them do not share.
+    #[test]
+    fn pages_behave_like_a_map() {
+        let mut pages = Pages::default();
+        let mut model = BTreeMap::new();
+        let mut seed = 1_u64;
+        for round in 0..40_u32 {
+            let (before, model_before) = (pages.clone(), model.clone());
+            for step in 0..50 {
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                // Over several of the chunks that pages are in.
+                let at = (seed >> 33) as u32 % if round < 20 { 200_000 } else { 3 * PAGE };
+                if seed & 4 == 0 {
+                    pages.clear(at);
+                    model.remove(&at);
+                } else {
+                    pages.set(at, round * 1000 + step);
+                    model.insert(at, round * 1000 + step);
+                }
+                assert_eq!(pages.get(at), model.get(&at));
+                assert_eq!(pages.get_mut(at).copied(), model.get(&at).copied());
+            }
+            let all: Vec<_> = pages.iter().map(|(at, value)| (at, *value)).collect();
+            assert_eq!(all, model.clone().into_iter().collect::<Vec<_>>());
+            for (earlier, later, from, to) in
+                [(&before, &pages, &model_before, &model), (&pages, &before, &model, &model_before)]
+            {
+                let unshared: BTreeMap<_, _> =
+                    later.unshared(earlier).map(|(at, a, b)| (at, (a, b))).collect();
+                for at in from.keys().chain(to.keys()) {
+                    let both = (from.get(at), to.get(at));
+                    assert!(both.0 == both.1 || unshared.get(at) == Some(&both), "{at}: {both:?}");
+                }
+            }
+            assert_eq!(pages.unshared(&pages.clone()).count(), 0);
+        }
+    }
+
+    #[test]
+    fn shards_behave_like_a_map() {
+        let mut shards = Shards::default();
+        let mut model = BTreeMap::new();
+        for key in 0..10_000_u32 {
+            let held = shards.clone();
+            shards.insert(key, key);
+            model.insert(key, key);
+            if key % 3 == 0 {
+                shards.remove(&(key / 2));
+                model.remove(&(key / 2));
+            }
+            drop(held);
+        }
+        let mut all: Vec<_> = shards.iter().map(|(key, value)| (*key, *value)).collect();
+        all.sort_unstable();
+        assert_eq!(all, model.clone().into_iter().collect::<Vec<_>>());
+        assert!((0..10_000).all(|key| shards.get(&key) == model.get(&key)));
     }
 }
