@@ -15,6 +15,7 @@ use crate::render::{Options, drop_chain, render};
 use crate::ruleset::{self, Counters, Ruleset, Table};
 use crate::tool::{self, Program as ToolProgram};
 use crate::variant::{Known, Variant};
+use crate::verify::{Mismatch, verify};
 
 /// How long changes are made without looking whether somebody else has changed anything.
 const TRUST: Duration = Duration::from_secs(30);
@@ -238,6 +239,18 @@ impl Iptables {
         let nothing = self.options.name.nothing();
         let (present, _) = self.read_present(&nothing)?;
         Ok(Some(present).filter(|it| !it.tables.values().all(Table::is_empty)))
+    }
+
+    /// Reads what is in force and compares it with the program: see [`verify`](crate::verify()). No
+    /// mismatch is the proof that the kernel was told what the program says. A family that there are
+    /// no tools for is a mismatch, if there are endpoints with its addresses.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn verify(&mut self, program: &Program) -> Result<Vec<Mismatch>, Error> {
+        let (present, _) = self.read_present(&self.options.name.nothing())?;
+        Ok(verify(&present, program))
     }
 
     /// What is ours under the name of a ruleset, and the counters of its last rules.

@@ -14,6 +14,10 @@
 //!   comes or goes, and never a moment in which a packet is judged by anything but the old program
 //!   or the new one.
 //! - [`Iptables`] makes the kernel agree, by one call of a tool per step of the plan.
+//! - [`verify()`] proves that a ruleset says what a program says, and [`Iptables::verify`] that what is
+//!   in force now does.
+//! - [`conntrack`] cuts the connections that a new program forbids, and [`nflog`] hears of packets
+//!   that are denied.
 //! - Only chains and sets whose names begin with our own are changed, and the rules that jump to
 //!   them from the first place of `INPUT`, `FORWARD` and `OUTPUT`. No packet mark and no conntrack
 //!   mark is touched, and nothing is accepted on behalf of others: what the policies allow goes on to
@@ -49,6 +53,7 @@
 //! - There is one place that is the first: two instances on one host take it from each other.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod error;
 mod iptables;
 mod name;
@@ -57,6 +62,7 @@ mod render;
 pub mod ruleset;
 mod tool;
 mod variant;
+mod verify;
 
 pub use error::Error;
 pub use iptables::{Iptables, Status, TableStatus};
@@ -65,3 +71,4 @@ pub use netpol_backend_nft::{conntrack, nflog};
 pub use netpol_core::backend::{Change, Report};
 pub use render::{Log, Options, render};
 pub use variant::Variant;
+pub use verify::{Mismatch, verify};

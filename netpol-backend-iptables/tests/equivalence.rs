@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use netpol_backend_iptables::ruleset::{Hook, Ruleset};
+use netpol_backend_iptables::ruleset::{Hook, Packet, Ruleset, Standing};
 use netpol_backend_iptables::{Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
@@ -44,6 +44,9 @@ fn check(program: &Program, flows: &[Flow], context: &str) -> u64 {
             let [ours, theirs] =
                 [ruleset.passes(hook, &packet).ok(), nft.passes(hook, &packet).ok()];
             assert_eq!(ours, theirs, "{context}: {flow} in {hook:?}\n{ruleset}\n{nft}");
+            let stray = Packet { standing: Standing::Stray, ..packet };
+            let [ours, theirs] = [ruleset.passes(hook, &stray).ok(), nft.passes(hook, &stray).ok()];
+            assert_eq!(ours, theirs, "{context}: in {flow}, {hook:?}\n{ruleset}\n{nft}");
         }
         checked += 1;
     }

@@ -18,6 +18,8 @@
 //! }
 //! ```
 
+pub mod proof;
+
 use std::error;
 use std::fmt;
 use std::ops::AddAssign;

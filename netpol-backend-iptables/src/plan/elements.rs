@@ -8,7 +8,7 @@ use netpol_core::model::Direction;
 use super::step::{Purpose, SetChange};
 use crate::name::{Instance, Name};
 use crate::render::entry_chain;
-use crate::ruleset::{Block, Match, Rule, Set, Table, Target};
+use crate::ruleset::{Block, Match, Set, Table, Target};
 
 /// The sets that both have under one name, and that have to be made anew beside what is there.
 pub(super) fn not_in_place(name: &Instance, old: &Table, new: &Table) -> Vec<Name> {
@@ -65,10 +65,11 @@ pub(super) fn changes(
     if old == new {
         return changes;
     }
-    let inverted = uses(table, name).next().unwrap_or_default();
+    let denies = uses(table, name).next().unwrap_or_default();
     let mut put = |opens: bool, change: fn(Name, Set) -> SetChange, set: Set| {
         if !set.is_empty() {
-            let purpose = if opens != inverted { Purpose::Open } else { Purpose::Close };
+            // Whether it opens is told for sets whose members are allowed.
+            let purpose = if opens != denies { Purpose::Open } else { Purpose::Close };
             changes.push((purpose, change(name.clone(), set)));
         }
     };
@@ -119,10 +120,13 @@ fn moved_addresses(old: &Set, new: &Set) -> Option<Vec<IpAddr>> {
     }
 }
 
-/// How rules ask a set: whether who is in it is denied.
+/// How rules use a set: whether who is in it is denied.
 fn uses<'t>(table: &'t Table, set: &'t Name) -> impl Iterator<Item = bool> + 't {
-    let rules = table.chains.values().flatten().filter_map(Rule::set);
-    rules.filter(move |(used, ..)| *used == set).map(|(_, _, inverted)| inverted)
+    let rules = table.chains.values().flatten();
+    rules.filter_map(move |rule| {
+        let (used, _, inverted) = rule.set()?;
+        (used == set).then_some(inverted == (rule.target == Target::Return))
+    })
 }
 
 /// Pairs of one endpoint's addresses, about which no set is asked.

@@ -65,12 +65,8 @@ impl Tree {
         Self { kind, direction, levels: 4, otherwise: None }
     }
 
-    /// Finds what is let through although it is denied in a direction.
-    pub(super) fn exemptions(direction: Direction, otherwise: Target) -> Self {
-        let kind = match direction {
-            Direction::Egress => "xo",
-            Direction::Ingress => "xi",
-        };
+    /// Finds what an endpoint sends to itself, which is let through although it would be denied.
+    pub(super) fn exemptions(kind: &'static str, otherwise: Target) -> Self {
         Self { kind, direction: Direction::Ingress, levels: 2, otherwise: Some(otherwise) }
     }
 

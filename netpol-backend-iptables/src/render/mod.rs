@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! forward, input, output   established? return
+//!                          from the middle of a connection? -> stray
 //!                          -> egress, by source;  -> ingress, by destination
 //! egress, ingress, src-*, dst-*   a tree of address blocks, 8 rules each at most, down to the
 //!                          endpoint's address -> what it may send, what it may receive
@@ -13,7 +14,7 @@
 //! A new connection costs a few rules by address, a few by port and one look-up by the other end's
 //! address, however many policies there are; a packet of a known connection costs one rule.
 //!
-//! **Names say what is in a chain.** All chains but the nine that are fixed are named by a hash of
+//! **Names say what is in a chain.** All chains but the dozen that are fixed are named by a hash of
 //! their rules, so chains of the same name need no comparison, and profiles that say the same share
 //! theirs. Sets are named by what a class asks of the other end, which stays while pods come and go.
 //!
@@ -25,8 +26,14 @@
 //! do not pay for it: an endpoint's traffic to itself (NP-SELF-1, C-HAIR-1), and neighbour discovery
 //! (NP-PROTO-1). Errors about allowed connections are `related` (NP-CONN-2).
 //!
-//! **Invalid packets are not special.** A packet that conntrack cannot place is judged as if it were
-//! the first of a connection.
+//! **A stray packet has two possible beginnings.** One from the middle of a TCP connection or an
+//! SCTP association that conntrack does not know (its entry was [cut](crate::conntrack), or lost) may
+//! be of a connection from its source to its destination or of one the other way round. So it is
+//! judged as if it were the first of a connection, and dropped besides if it comes from an endpoint
+//! that is isolated for what it receives, or goes to one that is isolated for what it sends: what was
+//! cut stays cut, whoever sends next.
+//!
+//! **Invalid packets are not special** otherwise.
 
 mod dispatch;
 mod profile;
@@ -42,9 +49,12 @@ use netpol_core::program::{EndpointEntry, Program};
 use self::dispatch::{Leaf, Tree};
 use self::profile::Profiles;
 use crate::name::{Comment, ContentKey, Instance, Name};
-use crate::ruleset::{Block, Hook, Match, Rule, Ruleset, Set, Table, Target};
+use crate::ruleset::{Block, Hook, Match, Rule, Ruleset, Set, Side, Table, Target, hook_name};
 use crate::variant::Variant;
 
+/// Protocol numbers of those that are spoken in connections.
+const TCP: u8 = 6;
+const SCTP: u8 = 132;
 /// ICMPv6's protocol number.
 const ICMPV6: u8 = 58;
 /// Multicast listener discovery, router and neighbour discovery, and the listener report of version
@@ -63,7 +73,7 @@ pub struct Options {
     /// Reports denied packets, for a [`Listener`](crate::nflog::Listener) or another tool.
     pub log: Option<Log>,
     /// Denies nothing: what would be denied is counted and reported, and goes on. With this set,
-    /// a comparison with the program finds a mismatch in everything that the program denies.
+    /// [`verify`](crate::verify()) finds a mismatch in everything that the program denies.
     pub audit: bool,
 }
 
@@ -119,12 +129,20 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
     }
     let mut builder = profiles.finish();
     for (direction, leaves) in Direction::ALL.into_iter().zip(leaves) {
+        let isolated = leaves.iter().filter(|(_, leaf)| leaf.others.is_some());
+        // A set of single addresses cannot hold the unspecified one, nor is it anybody's.
+        let isolated = isolated.map(|(address, _)| *address).filter(|it| !it.is_unspecified());
+        let isolated = Set::Addresses(isolated.collect());
+        builder.sets.insert(isolated_set(name, family, direction), isolated);
         let rules = Tree::dispatch(direction).build(&mut builder, leaves);
         builder.chains.insert(entry_chain(name, direction), rules);
         let denied = denied(&mut builder, direction, &own);
         builder.chains.insert(denied_chain(name, direction), denied);
         builder.chains.insert(drop_chain(name, direction), drop_rules(options, direction));
     }
+    let stray = stray(&mut builder, &own);
+    builder.chains.extend(stray);
+    builder.chains.insert(name.name("drop-stray"), vec![Rule::new([], refusal(options))]);
     let hosts = program.endpoints().any(EndpointEntry::is_host);
     builder.chains.extend(Hook::ALL.map(|hook| base_chain(name, hook, hosts)));
     let jumps = Hook::ALL.into_iter().map(|hook| (hook, vec![0])).collect();
@@ -206,9 +224,13 @@ fn base_chain(name: &Instance, hook: Hook, hosts: bool) -> (Name, Vec<Rule>) {
     let asked = [(Direction::Egress, sends), (Direction::Ingress, receives)];
     let asked = asked.into_iter().filter(|(_, asked)| *asked);
     let jump = |(direction, _)| Rule::new([], Target::Jump(entry_chain(name, direction)));
-    let rules =
-        [Rule::new([Match::Established], Target::Return)].into_iter().chain(asked.map(jump));
-    (name.name(crate::ruleset::hook_name(hook)), rules.collect())
+    let under_way = [(TCP, Match::TcpUnderWay), (SCTP, Match::SctpUnderWay)];
+    let under_way = under_way.map(|(protocol, under_way)| {
+        Rule::new([Match::Protocol(protocol), under_way], Target::Jump(name.name("stray")))
+    });
+    let mut rules = vec![Rule::new([Match::Established], Target::Return)];
+    rules.extend(under_way.into_iter().chain(asked.map(jump)));
+    (name.name(hook_name(hook)), rules)
 }
 
 /// Where everything that is denied in a direction comes to.
@@ -224,7 +246,11 @@ fn denied(
         }));
     }
     let otherwise = Target::Goto(drop_chain(builder.name, direction));
-    rules.extend(Tree::exemptions(direction, otherwise).build(builder, own.clone()));
+    let kind = match direction {
+        Direction::Egress => "xo",
+        Direction::Ingress => "xi",
+    };
+    rules.extend(Tree::exemptions(kind, otherwise).build(builder, own.clone()));
     rules
 }
 
@@ -242,9 +268,40 @@ fn drop_rules(options: &Options, direction: Direction) -> Vec<Rule> {
         let prefix = Comment::new(&prefix.to_string());
         rules.push(Rule::new(Vec::from_iter(limit), Target::Report { group, prefix }));
     }
-    let end = if options.audit { Target::Return } else { Target::Drop };
-    rules.push(Rule::new([], end));
+    rules.push(Rule::new([], refusal(options)));
     rules
+}
+
+/// What happens to a packet that is denied.
+fn refusal(options: &Options) -> Target {
+    if options.audit { Target::Return } else { Target::Drop }
+}
+
+/// What becomes of packets from the middle of connections that nobody knows: those are dropped that
+/// may be answers of a connection that the policies of a local endpoint might deny.
+fn stray(builder: &mut Builder<'_>, own: &BTreeMap<IpAddr, Leaf>) -> [(Name, Vec<Rule>); 2] {
+    let (name, family) = (builder.name, builder.family);
+    let denied = name.name("denied-stray");
+    let answers = [(Side::Source, Direction::Ingress), (Side::Destination, Direction::Egress)];
+    let answers = answers.map(|(side, direction)| {
+        let set = isolated_set(name, family, direction);
+        let is_in = Match::InSet { set, side, inverted: false };
+        Rule::new([is_in], Target::Goto(denied.clone()))
+    });
+    let mut rules = vec![Rule::new([Match::Untracked], Target::Return)];
+    rules.extend(answers);
+    let otherwise = Target::Goto(name.name("drop-stray"));
+    let exempt = Tree::exemptions("xs", otherwise).build(builder, own.clone());
+    [(name.name("stray"), rules), (denied, exempt)]
+}
+
+/// The addresses of endpoints that are isolated in a direction.
+fn isolated_set(name: &Instance, family: Family, direction: Direction) -> Name {
+    let kind = profile::set_kind(family);
+    name.name(&match direction {
+        Direction::Egress => format!("{kind}-isolated-out"),
+        Direction::Ingress => format!("{kind}-isolated-in"),
+    })
 }
 
 /// Where packets are looked up by the address of the one end.

@@ -238,11 +238,7 @@ impl<'p> Profiles<'p> {
             (true, Decision::Allow) => Peers::All,
             (true, Decision::Deny) => Peers::None,
             (false, default) => {
-                let kind = match family {
-                    Family::V4 => "4",
-                    Family::V6 => "6",
-                };
-                let set = name.keyed(kind, ContentKey::of(&program.class_text(class)));
+                let set = name.keyed(set_kind(family), ContentKey::of(&program.class_text(class)));
                 self.builder.sets.insert(set.clone(), exceptions(members, family));
                 Peers::Some { set, inverted: default == Decision::Allow }
             }
@@ -318,6 +314,14 @@ fn in_set(set: &Name, inverted: bool, direction: Direction) -> Match {
         Direction::Ingress => Side::Source,
     };
     Match::InSet { set: set.clone(), side, inverted }
+}
+
+/// The names of sets are shared by both families.
+pub(super) fn set_kind(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "4",
+        Family::V6 => "6",
+    }
 }
 
 /// The policies behind a profile, for the operator.

@@ -3,7 +3,9 @@
 
 use netpol_core::model::Family;
 
-use super::{Hook, Match, Name, Packet, Rule, Ruleset, Side, Table, Target, Transport, hook_name};
+use super::{
+    Hook, Match, Name, Packet, Rule, Ruleset, Side, Standing, Table, Target, Transport, hook_name,
+};
 
 /// The kernel's limit on nested chains in the nft variant.
 const MAX_DEPTH: usize = 16;
@@ -89,7 +91,10 @@ impl Walk<'_> {
                 Match::Source(block) => block.contains(self.packet.source),
                 Match::Destination(block) => block.contains(self.packet.destination),
                 Match::Protocol(number) => self.packet.transport.protocol() == *number,
-                Match::Established => self.packet.established,
+                Match::Established => self.packet.standing == Standing::Established,
+                // Nobody is told to leave packets alone.
+                Match::Untracked => false,
+                Match::TcpUnderWay | Match::SctpUnderWay => self.packet.standing != Standing::New,
                 Match::Ports(slots) => match self.packet.transport {
                     Transport::Port(_, port) => slots.iter().any(|range| range.contains(port)),
                     _ => false,

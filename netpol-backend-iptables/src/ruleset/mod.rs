@@ -12,7 +12,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-pub use netpol_backend_nft::ruleset::{Hook, Packet, Side, Transport};
+pub use netpol_backend_nft::ruleset::{Hook, Packet, Side, Standing, Transport};
 use netpol_core::model::{Family, PortRange};
 
 pub use self::blocks::Block;
@@ -91,6 +91,12 @@ pub enum Match {
     /// `-m conntrack --ctstate RELATED,ESTABLISHED`: a packet of a known connection, or an error
     /// about one.
     Established,
+    /// `-m conntrack --ctstate UNTRACKED`: connection tracking was told to leave the packet alone.
+    Untracked,
+    /// `-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN`: a TCP packet that begins no connection.
+    TcpUnderWay,
+    /// `-m sctp ! --chunk-types any INIT`: an SCTP packet that begins no association.
+    SctpUnderWay,
     /// `--dport`, `-m multiport --dports`: the destination port is in one of up to 15 slots; a range
     /// takes two.
     Ports(Vec<PortRange>),

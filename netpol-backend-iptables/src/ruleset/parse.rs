@@ -195,8 +195,18 @@ fn known_match<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Match> {
     let module = words.next()?;
     let option = words.next()?;
     Some(match (module, option) {
-        ("conntrack", "--ctstate") => {
-            (words.next()? == "RELATED,ESTABLISHED").then_some(Match::Established)?
+        ("conntrack", "--ctstate") => match words.next()? {
+            "RELATED,ESTABLISHED" => Match::Established,
+            "UNTRACKED" => Match::Untracked,
+            _ => return None,
+        },
+        ("tcp", "!") => {
+            let rest = ["--tcp-flags", "FIN,SYN,RST,ACK", "SYN"];
+            rest.iter().all(|it| words.next() == Some(it)).then_some(Match::TcpUnderWay)?
+        }
+        ("sctp", "!") => {
+            let rest = ["--chunk-types", "any", "INIT"];
+            rest.iter().all(|it| words.next() == Some(it)).then_some(Match::SctpUnderWay)?
         }
         ("tcp" | "udp" | "sctp", "--dport") => Match::Ports(vec![port_range(words.next()?)?]),
         ("multiport", "--dports") => {
@@ -307,6 +317,9 @@ mod tests {
             "-s 10.0.0.1/32 -d 10.0.0.2/32 -j RETURN",
             "-d fd00::1/128 -m comment --comment \"shop/web 0\" -g netpol-in-x",
             "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+            "-m conntrack --ctstate UNTRACKED -j RETURN",
+            "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j netpol-stray",
+            "-p sctp -m sctp ! --chunk-types any INIT -j netpol-stray",
             "-p tcp -m tcp --dport 80 -m set --match-set netpol-4-x src -j RETURN",
             "-p sctp -m multiport --dports 1,2:5 -m set ! --match-set netpol-4-x dst -j DROP",
             "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
@@ -329,6 +342,8 @@ mod tests {
             "-m set --match-set netpol-4-x src,dst -j DROP",
             "-m set --match-set netpol-4-x src --return-nomatch -j DROP",
             "-j ACCEPT",
+            "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK ACK -j DROP",
+            "-p sctp -m sctp ! --dport 80 -j DROP",
             "-j REJECT --reject-with icmp-port-unreachable",
             "-m multiport --dports 80 -j RETURN",
             "-m comment --comment \"a",

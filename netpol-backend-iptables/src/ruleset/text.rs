@@ -179,6 +179,9 @@ impl fmt::Display for Rule {
                     }
                 }
                 Match::Established => f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED ")?,
+                Match::Untracked => f.write_str("-m conntrack --ctstate UNTRACKED ")?,
+                Match::TcpUnderWay => f.write_str("-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN ")?,
+                Match::SctpUnderWay => f.write_str("-m sctp ! --chunk-types any INIT ")?,
                 Match::Ports(slots) => match slots.as_slice() {
                     [range] => {
                         write!(f, "-m {} --dport ", protocol.unwrap_or_default())?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use netpol_backend_iptables::ruleset::{Packet, Transport};
+use netpol_backend_iptables::ruleset::{Packet, Standing, Transport};
 use netpol_core::model::{End, Flow, Objects, Traffic};
 use netpol_core::program::Scope;
 
@@ -16,7 +16,7 @@ pub(crate) fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> P
         Traffic::ICMPV6 => Transport::Icmp(58, 128),
         Traffic::Other(number) => Transport::Other(number),
     };
-    Packet { source, destination, transport, established: false }
+    Packet { source, destination, transport, standing: Standing::New }
 }
 
 /// The packet that begins a connection, if both ends are addresses of one family.

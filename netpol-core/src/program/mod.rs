@@ -44,6 +44,7 @@ pub(crate) use address::{Addresses, Known};
 pub(crate) use atom::{Atom, AtomId, Declares, Identity};
 pub(crate) use class::{OwnNode, RareSet, Segment, Stack, Terms};
 use gate::Gate;
+pub(crate) use members::successor;
 pub(crate) use profile::Side;
 pub(crate) use shared::{Pages, Shards, SortedSet, Table};
 
