@@ -11,6 +11,7 @@ use netpol_core::model::{Direction, Flow, Protocol, Traffic};
 
 use crate::error::Error;
 use crate::name::{Comment, Name};
+use crate::render::ContentKey;
 use crate::socket::{Heard, Socket};
 use crate::wire::reader::{Message, be16};
 use crate::wire::uapi::{self, ulog};
@@ -22,60 +23,113 @@ const TIMEOUT: u32 = 5;
 /// The kernel's limit for prefixes, without the terminating zero, is 127; other tools show 63.
 const MAX_PREFIX: usize = 63;
 
-/// The text at the beginning of a report: which table denied in which direction. Printed as
-/// `netpol: ingress denied `, as other tools show it, and read back by [`parse`](Self::parse).
+/// What became of a packet that is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// It opened a connection that the policies allow: only with [`Log::accepted`](crate::Log).
+    Allowed,
+    /// It was dropped.
+    Denied,
+    /// It would have been dropped, were the rules not in audit mode
+    /// ([`Options::audit`](crate::Options::audit)).
+    Audited,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Allowed, Self::Denied, Self::Audited];
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Audited => "audited",
+        })
+    }
+}
+
+/// The text at the beginning of a report: what became of the packet, and by which table and profile.
+/// Printed as `netpol: ingress denied 6f1c0a... `, 63 characters at most, as other tools show it, and
+/// read back by [`parse`](Self::parse); `resolve` tells what the key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     /// The name of the table, cut if it is very long.
     pub table: String,
-    /// What was denied: to send, or to receive.
+    /// Which of the two judged: the policies of the source (egress) or of the destination.
     pub direction: Direction,
+    /// What became of the packet.
+    pub outcome: Outcome,
+    /// Names what the profile says in this direction, by content: the same in every process and on
+    /// every node, and another as soon as its policies say anything else. None for packets that no
+    /// profile judged.
+    pub profile: Option<String>,
 }
 
 impl Prefix {
-    const END: &'static str = " denied ";
+    /// The digits of a profile's key.
+    const KEY: usize = 20;
 
-    pub(crate) fn new(table: &Name, direction: Direction) -> Self {
-        let room = MAX_PREFIX - ": ingress".len() - Self::END.len();
-        Self { table: table.as_str().chars().take(room).collect(), direction }
+    pub(crate) fn new(
+        table: &Name,
+        direction: Direction,
+        outcome: Outcome,
+        profile: Option<ContentKey>,
+    ) -> Self {
+        let table = Self::table(table);
+        Self { table, direction, outcome, profile: profile.map(|key| key.to_string()) }
+    }
+
+    fn table(table: &Name) -> String {
+        let room = MAX_PREFIX - ": ingress audited ".len() - Self::KEY - " ".len();
+        table.as_str().chars().take(room).collect()
     }
 
     pub(crate) fn text(&self) -> Comment {
         Comment::new(&self.to_string())
     }
 
-    /// Reads the prefix of a report, also from a log that another tool has written.
+    /// Reads the prefix of a report, also from a line of a log that another tool has written.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (table, rest) = text.split_once(": ")?;
-        let word = rest.split(' ').next()?;
-        let direction = Direction::ALL.into_iter().find(|it| it.to_string() == word)?;
-        rest.strip_prefix(word)?.starts_with(Self::END.trim_end()).then_some(())?;
-        Some(Self { table: table.to_owned(), direction })
+        let (table, rest) = text.trim_start().split_once(": ")?;
+        let mut words = rest.split(' ');
+        let direction = words.next()?;
+        let direction = Direction::ALL.into_iter().find(|it| it.to_string() == direction)?;
+        let outcome = words.next()?;
+        let outcome = Outcome::ALL.into_iter().find(|it| it.to_string() == outcome)?;
+        let is_key = |word: &&str| {
+            word.len() == Self::KEY && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let profile = words.next().filter(is_key).map(str::to_owned);
+        Some(Self { table: table.to_owned(), direction, outcome, profile })
     }
 }
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}{}", self.table, self.direction, Self::END)
+        write!(f, "{}: {} {} ", self.table, self.direction, self.outcome)?;
+        match &self.profile {
+            Some(profile) => write!(f, "{profile} "),
+            None => Ok(()),
+        }
     }
 }
 
-/// A packet that was denied.
+/// A packet that was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denial {
-    /// Whose policies denied it: those of the source (egress) or of the destination (ingress).
-    pub direction: Direction,
-    /// What it was; [`Program::explain`](netpol_core::program::Program::explain) tells why it is
-    /// denied.
+pub struct Packet {
+    /// What became of it, and by what.
+    pub prefix: Prefix,
+    /// What it was.
     pub flow: Flow,
 }
 
 /// What there was to hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// A denied packet.
-    Denied(Denial),
+    /// A packet.
+    Packet(Packet),
     /// Reports were lost, since they came faster than they were read.
     Lost,
 }
@@ -89,7 +143,7 @@ pub enum Report {
 pub struct Listener {
     socket: Socket,
     table: String,
-    heard: VecDeque<Denial>,
+    heard: VecDeque<Packet>,
 }
 
 impl Listener {
@@ -109,7 +163,7 @@ impl Listener {
             w.raw(ulog::CONFIG_MODE, &mode);
             w.be32(ulog::CONFIG_TIMEOUT, TIMEOUT);
         })?;
-        let table = Prefix::new(table, Direction::Ingress).table;
+        let table = Prefix::table(table);
         Ok(Self { socket, table, heard: VecDeque::new() })
     }
 
@@ -121,13 +175,13 @@ impl Listener {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Report>, Error> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            if let Some(denial) = self.heard.pop_front() {
-                return Ok(Some(Report::Denied(denial)));
+            if let Some(packet) = self.heard.pop_front() {
+                return Ok(Some(Report::Packet(packet)));
             }
             let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
             let (table, reports) = (&self.table, &mut self.heard);
             let heard = self.socket.listen(left, |message| {
-                reports.extend(denial(message, table));
+                reports.extend(packet(message, table));
             })?;
             match heard {
                 Heard::Nothing => return Ok(None),
@@ -144,14 +198,14 @@ impl AsFd for Listener {
     }
 }
 
-fn denial(message: Message<'_>, table: &str) -> Option<Denial> {
+fn packet(message: Message<'_>, table: &str) -> Option<Packet> {
     if message.kind != u16::from_be_bytes([uapi::SUBSYS_ULOG, ulog::PACKET]) {
         return None;
     }
     let at = message.attributes();
     let prefix = Prefix::parse(at.text(ulog::PREFIX)?)?;
     let flow = parse(at.get(ulog::PAYLOAD)?)?;
-    (prefix.table == table).then_some(Denial { direction: prefix.direction, flow })
+    (prefix.table == table).then_some(Packet { prefix, flow })
 }
 
 /// Reads who sends what to whom from the first bytes of a packet.
@@ -203,15 +257,21 @@ mod tests {
     #[test]
     fn prefixes_read_back_and_fit() {
         for direction in Direction::ALL {
-            for table in ["netpol".to_owned(), "x".repeat(200)] {
-                let prefix = Prefix::new(&Name::known(&table), direction);
-                assert!(prefix.to_string().len() <= MAX_PREFIX);
-                assert_eq!(Prefix::parse(&prefix.to_string()), Some(prefix.clone()));
-                // Some tools cut spaces at the end.
-                assert_eq!(Prefix::parse(prefix.to_string().trim_end()), Some(prefix));
+            for outcome in Outcome::ALL {
+                for table in ["netpol".to_owned(), "x".repeat(200)] {
+                    for profile in [None, Some(ContentKey::of("x"))] {
+                        let prefix = Prefix::new(&Name::known(&table), direction, outcome, profile);
+                        let text = prefix.to_string();
+                        assert!(text.len() <= MAX_PREFIX, "{text}");
+                        assert_eq!(Prefix::parse(&text).as_ref(), Some(&prefix));
+                        // Some tools cut spaces at the end, and print more behind.
+                        assert_eq!(Prefix::parse(text.trim_end()).as_ref(), Some(&prefix));
+                        assert_eq!(Prefix::parse(&format!("{text}IN=eth0")), Some(prefix));
+                    }
+                }
             }
         }
-        for other in ["", "netpol", "netpol: sideways denied ", "netpol: ingress allowed "] {
+        for other in ["", "netpol", "netpol: sideways denied ", "netpol: ingress lost "] {
             assert_eq!(Prefix::parse(other), None, "{other}");
         }
     }

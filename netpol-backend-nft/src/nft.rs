@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::monitor::Monitor;
 use crate::name::Name;
-use crate::plan::{Plan, Step};
-use crate::render::{Options, denied_chain, render};
+use crate::plan::{self, Plan, Step};
+use crate::render::{Options, Renderer, apply, is_denied_chain};
 use crate::ruleset::{self, Ruleset, TableReader};
 use crate::socket::Socket;
 use crate::verify::{Mismatch, verify};
@@ -32,6 +32,17 @@ pub struct Nft {
     options: Options,
     /// What is in force, as far as we know, and the generation in which it was.
     written: Option<(Ruleset, u32)>,
+    /// What has rendered the program that `written` stands for.
+    renderer: Option<Renderer>,
+}
+
+/// What is in force before a change.
+struct Present {
+    name: Name,
+    ruleset: Option<Ruleset>,
+    generation: u32,
+    /// It is what was written last.
+    known: bool,
 }
 
 /// What is in the kernel.
@@ -58,6 +69,10 @@ pub struct TableStatus {
     pub denied_ingress: Count,
 }
 
+fn nothing_yet() -> Report {
+    Report { change: Change::None, interfered: false, steps: 0, bytes: 0 }
+}
+
 impl Nft {
     /// Opens the nf_tables state of the calling thread's network namespace. Changes nothing.
     ///
@@ -65,19 +80,51 @@ impl Nft {
     ///
     /// If there is no netlink for netfilter.
     pub fn open(options: Options) -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open()?, options, written: None })
+        Ok(Self { socket: Socket::open()?, options, written: None, renderer: None })
     }
 
-    /// Makes the kernel judge packets as the program does, by the transactions of a [`Plan`] for
-    /// both families. Does nothing if the kernel's state agrees already, be it from a previous run,
-    /// and reads nothing but a number if nobody else has changed anything.
+    /// Makes the kernel judge packets as the program does, by the transactions of a
+    /// [`Plan`](crate::plan::Plan) for both families. Does nothing if the kernel's state agrees
+    /// already, be it from a previous run, and reads nothing but a number if nobody else has changed
+    /// anything.
+    ///
+    /// Looks only at what the program does not share with that of the last call: see
+    /// [`Program::since`].
     ///
     /// # Errors
     ///
     /// If the kernel refuses, or is changed by others all the time. Any step of the plan may be in
-    /// force then; each allows only what the old or the new program allows.
+    /// force then; each allows only what the old or the new program allows. The next call starts from
+    /// what is in force.
     pub fn sync(&mut self, program: &Program) -> Result<Report, Error> {
-        self.apply(render(program, &self.options))
+        let mut report = nothing_yet();
+        let name = self.options.table.clone();
+        for _ in 0..ATTEMPTS {
+            let present = self.in_force(&name, &mut report)?;
+            let kept = self.renderer.take().filter(|renderer| renderer.is_for(program));
+            let (mut renderer, known) = match (kept, present.known) {
+                (Some(renderer), true) => (renderer, true),
+                _ => (Renderer::new(self.options.clone()), false),
+            };
+            let difference = renderer.update(program);
+            let steps = match &present.ruleset {
+                Some(ruleset) if known => plan::amend(ruleset, difference),
+                present => {
+                    let mut wanted = renderer.empty();
+                    apply(difference, &mut wanted);
+                    Plan::new(present.as_ref(), wanted).into_steps()
+                }
+            };
+            match self.carry_out(present, &steps, &mut report) {
+                Ok(()) => {
+                    self.renderer = Some(renderer);
+                    return Ok(report);
+                }
+                Err(Error::Contended) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Contended)
     }
 
     /// Puts a ruleset into force in place of the tables of its name: [`sync`](Self::sync) for a
@@ -86,24 +133,15 @@ impl Nft {
     /// # Errors
     ///
     /// As [`sync`](Self::sync).
-    pub fn apply(&mut self, mut ruleset: Ruleset) -> Result<Report, Error> {
-        let mut report = Report { change: Change::None, interfered: false, steps: 0, bytes: 0 };
+    pub fn apply(&mut self, ruleset: Ruleset) -> Result<Report, Error> {
+        let mut report = nothing_yet();
         for _ in 0..ATTEMPTS {
-            let (present, generation) = self.in_force(&ruleset.name, &mut report)?;
-            let plan = Plan::new(present.as_ref(), ruleset);
-            if !plan.steps().is_empty() {
-                report.change = match present {
-                    None if report.change == Change::None => Change::Created,
-                    _ => Change::Updated,
-                };
-            }
-            match self.carry_out(&plan, generation, &mut report) {
-                Ok(generation) => {
-                    self.written = Some((plan.into_target(), generation));
-                    return Ok(report);
-                }
-                Err(Error::Contended) => ruleset = plan.into_target(),
-                Err(error) => return Err(error),
+            let present = self.in_force(&ruleset.name, &mut report)?;
+            self.renderer = None;
+            let steps = Plan::new(present.ruleset.as_ref(), ruleset.clone()).into_steps();
+            match self.carry_out(present, &steps, &mut report) {
+                Err(Error::Contended) => {}
+                result => return result.map(|()| report),
             }
         }
         Err(Error::Contended)
@@ -111,34 +149,41 @@ impl Nft {
 
     /// What is in force now and in which generation: known, unless somebody else has committed
     /// since, or a change was interrupted.
-    fn in_force(
-        &mut self,
-        name: &Name,
-        report: &mut Report,
-    ) -> Result<(Option<Ruleset>, u32), Error> {
+    fn in_force(&mut self, name: &Name, report: &mut Report) -> Result<Present, Error> {
         let generation = self.socket.generation()?;
+        let name = name.clone();
         let expected = match self.written.take() {
-            Some((written, at)) if at == generation && written.name == *name => {
-                return Ok((Some(written), generation));
+            Some((written, at)) if at == generation && written.name == name => {
+                return Ok(Present { name, ruleset: Some(written), generation, known: true });
             }
-            written => written.map(|(written, _)| written).filter(|it| it.name == *name),
+            written => written.map(|(written, _)| written).filter(|it| it.name == name),
         };
-        let (present, generation) = self.read_tables(name)?;
-        report.interfered |= expected.is_some() && present != expected;
-        Ok((present, generation))
+        let (ruleset, generation) = self.read_tables(&name)?;
+        let known = expected.is_some() && ruleset == expected;
+        report.interfered |= expected.is_some() && !known;
+        Ok(Present { name, ruleset, generation, known })
     }
 
-    /// Makes the transactions of a plan, and returns the generation of the last.
+    /// Makes the transactions of a plan. What is in force is known afterwards, unless one fails.
     fn carry_out(
         &mut self,
-        plan: &Plan,
-        mut generation: u32,
+        present: Present,
+        steps: &[Step],
         report: &mut Report,
-    ) -> Result<u32, Error> {
-        let mut rest: VecDeque<Cow<'_, Step>> = plan.steps().iter().map(Cow::Borrowed).collect();
+    ) -> Result<(), Error> {
+        let Present { name, ruleset, mut generation, .. } = present;
+        if !steps.is_empty() {
+            report.change = match ruleset {
+                None if report.change == Change::None => Change::Created,
+                _ => Change::Updated,
+            };
+        }
+        let mut written =
+            ruleset.unwrap_or_else(|| Ruleset { name: name.clone(), tables: BTreeMap::new() });
+        let mut rest: VecDeque<Cow<'_, Step>> = steps.iter().map(Cow::Borrowed).collect();
         while let Some(step) = rest.pop_front() {
             let mut batch = Batch::new(generation);
-            ruleset::write(&plan.target().name, step.changes(), &mut batch);
+            ruleset::write(&name, step.changes(), &mut batch);
             let bytes = batch.length();
             match self.socket.commit(batch) {
                 Ok(committed) => generation = committed,
@@ -151,10 +196,12 @@ impl Nft {
                 }
                 Err(error) => return Err(error),
             }
+            step.apply(&mut written);
             report.bytes += bytes;
             report.steps += 1;
         }
-        Ok(generation)
+        self.written = Some((written, generation));
+        Ok(())
     }
 
     /// Reads our tables back; `None` if there are none. `O(n)` in their elements, some
@@ -197,8 +244,8 @@ impl Nft {
         let name = self.options.table.clone();
         let (readers, _) = self.consistently(&name)?;
         let tables = readers.into_iter().map(|(family, reader)| {
-            let denied_egress = reader.count(&denied_chain(Direction::Egress));
-            let denied_ingress = reader.count(&denied_chain(Direction::Ingress));
+            let denied_egress = reader.count(|chain| is_denied_chain(chain, Direction::Egress));
+            let denied_ingress = reader.count(|chain| is_denied_chain(chain, Direction::Ingress));
             let table = reader.finish();
             let status = TableStatus {
                 chains: table.chains.len(),
@@ -220,6 +267,7 @@ impl Nft {
     /// If the kernel refuses; the tables are as they were, then.
     pub fn remove(&mut self) -> Result<(), Error> {
         self.written = None;
+        self.renderer = None;
         for _ in 0..ATTEMPTS {
             let mut batch = Batch::new(self.socket.generation()?);
             ruleset::remove(&self.options.table, &mut batch);

@@ -19,7 +19,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use netpol_backend_nft::conntrack::Conntrack;
-use netpol_backend_nft::nflog::{Denial, Listener, Report};
+use netpol_backend_nft::nflog::{Listener, Outcome, Report};
 use netpol_backend_nft::{Log, Nft, Options};
 use netpol_core::model::{
     Action, Direction, Endpoint, Flow, Labels, NamespaceScope, Node, Options as Readings, Peer,
@@ -423,7 +423,7 @@ fn translated_connections() {
 }
 
 fn denied_packets_are_reported() {
-    let log = Some(Log { group: 5, per_second: Some(100) });
+    let log = Some(Log { group: 5, per_second: Some(100), accepted: false });
     let options = Options { log, ..Options::default() };
     let mut scene = Scene::new(options.clone());
     let listen = || Listener::open(5, &options.table).expect("opened");
@@ -437,8 +437,10 @@ fn denied_packets_are_reported() {
         assert!(denied, "{from}");
         let flow = Flow::new(ip(from), ip(to), Traffic::tcp(81));
         let report = listener.wait(Some(SHORT)).expect("heard").expect("a report");
-        let denial = Denial { direction: Direction::Ingress, flow: flow.clone() };
-        assert_eq!(report, Report::Denied(denial));
+        let Report::Packet(packet) = &report else { panic!("{report:?}") };
+        assert_eq!(packet.flow, flow);
+        let prefix = &packet.prefix;
+        assert_eq!((prefix.direction, prefix.outcome), (Direction::Ingress, Outcome::Denied));
         let why = program.explain(&flow).ingress.expect("judged").reason;
         assert!(matches!(why, Reason::Isolated(_)), "{why:?}");
         // Repeated attempts of the same connection.

@@ -215,22 +215,49 @@ fn neighbour_discovery_is_never_denied() {
 #[test]
 fn options_name_tables_and_report_denials() {
     let table = Name::new("mine").expect("a name");
-    let log = Some(Log { group: 7, per_second: None });
+    let log = Some(Log { group: 7, per_second: None, accepted: false });
     let ruleset = render(&shop(), &Options { table: table.clone(), log, ..Options::default() });
     assert_eq!(ruleset.name, table);
-    let text = ruleset.to_string();
+    let text = anonymous_words(&ruleset.to_string());
     assert!(text.starts_with("table ip mine {"));
-    for direction in ["egress", "ingress"] {
+    // The shared end of each direction and family, and those of the profiles: the database's two, and
+    // the api's one.
+    for (direction, profiles) in [("egress", 4), ("ingress", 2)] {
         let rule = format!("counter log prefix \"mine: {direction} denied \" group 7 drop");
         assert_eq!(text.matches(&rule).count(), 2, "{direction}");
+        let rule = format!("counter log prefix \"mine: {direction} denied KEY \" group 7 drop");
+        assert_eq!(text.matches(&rule).count(), profiles, "{direction}");
     }
-    let log = Some(Log { group: 7, per_second: Some(10) });
-    let text = render(&shop(), &Options { table, log, ..Options::default() }).to_string();
-    for direction in ["egress", "ingress"] {
-        let report = format!("log prefix \"mine: {direction} denied \" group 7\n\t\tcounter drop");
-        let rules = format!("limit rate 10/second burst 5 packets {report}");
-        assert_eq!(text.matches(&rules).count(), 2, "{direction}");
+    let log = Some(Log { group: 7, per_second: Some(10), accepted: true });
+    let ruleset = render(&shop(), &Options { table, log, ..Options::default() });
+    let text = anonymous_words(&ruleset.to_string());
+    for (direction, end) in [("egress", "return"), ("ingress", "accept")] {
+        let limit = "limit rate 10/second burst 5 packets";
+        let log =
+            |outcome| format!("log prefix \"mine: {direction} {outcome} KEY \" group 7\n\t\t");
+        assert!(text.contains(&format!("{limit} {}counter drop", log("denied"))), "{direction}");
+        assert!(text.contains(&format!("{limit} {}{end}", log("allowed"))), "{direction}");
     }
+}
+
+/// The keys of profiles, which are words of twenty digits, by one word.
+fn anonymous_words(text: &str) -> String {
+    let is_key = |word: &str| word.len() == 20 && word.chars().all(|c| c.is_ascii_hexdigit());
+    text.split(' ')
+        .map(|word| if is_key(word) { "KEY" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What would be denied passes, and is counted.
+#[test]
+fn an_audit_denies_nothing() {
+    let audit = render(&shop(), &Options { audit: true, ..Options::default() });
+    assert!(!audit.to_string().contains("drop"));
+    let denied = syn("10.0.0.3", "10.0.0.1", 5432);
+    assert_eq!(audit.passes(Hook::Forward, &denied), Ok(true));
+    let enforced = render(&shop(), &Options::default());
+    assert_eq!(enforced.passes(Hook::Forward, &denied), Ok(false));
 }
 
 /// Names are made from what is in the objects, so the same policies give the same names anywhere.

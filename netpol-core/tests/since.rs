@@ -41,12 +41,12 @@ fn check(before: &Program, now: &Program, context: &str) -> bool {
                 patched = Members { allow: Vec::new(), deny: Vec::new(), ..ranges.clone() };
                 let all = now.members(id, family);
                 all.allow.iter().chain(&all.deny).for_each(|address| {
-                    place(&mut patched, *address, now.member(id, *address));
+                    place(&mut patched, *address, now.member(id, now.single(*address)));
                 });
             }
             assert_eq!(patched.ranges, ranges.ranges, "{context}: ranges");
             for address in since.addresses.iter().filter(|it| Family::of(**it) == family) {
-                place(&mut patched, *address, now.member(id, *address));
+                place(&mut patched, *address, now.member(id, now.single(*address)));
             }
             assert_eq!(patched, now.members(id, family), "{context}: {}", now.class_text(id));
         }

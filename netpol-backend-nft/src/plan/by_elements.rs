@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use super::change::{Change, Purpose};
 use crate::name::Name;
-use crate::ruleset::{AddressVerdict, Elements, Set, Side, Statement, Table, Verdict};
+use crate::ruleset::{
+    AddressVerdict, Chain, Elements, Rule, Set, SetDifference, Side, Statement, Table,
+    TableDifference, Verdict,
+};
 
 /// What it means to packets that an element is in a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,58 +23,90 @@ enum Role {
     Exempts,
 }
 
-/// How one set differs.
+/// How a set that is there differs from what it has to be.
 #[derive(Debug)]
-struct Difference {
-    role: Role,
+pub(super) struct Differing<'t> {
+    found: &'t Set,
     removed: Elements,
     added: Elements,
+    role: Option<Role>,
+    /// It could be what it has to be, if only the elements were others.
+    fits: bool,
 }
 
-/// The changes that make `new` of `old`, if elements of hash sets are all that differs in what
-/// packets can meet, and no packet can tell the steps apart from the two. Objects that are only in
-/// one of the two are not looked at.
-pub(super) fn changes(old: &Table, new: &Table) -> Option<Vec<(Purpose, Change)>> {
-    let differs = new.chains.iter().any(|(name, chain)| match old.chains.get(name) {
-        Some(found) => found.rules != chain.rules,
-        None => chain.base.is_some(),
-    });
-    let loses_base = old
-        .chains
-        .iter()
-        .any(|(name, chain)| chain.base.is_some() && !new.chains.contains_key(name));
-    if differs || loses_base {
+/// A table as it has to be.
+#[derive(Clone, Copy)]
+struct Wanted<'t> {
+    old: &'t Table,
+    difference: Option<&'t TableDifference>,
+}
+
+/// The sets that are there and differ. Empty differences are left out, unless the set itself does
+/// not fit.
+pub(super) fn differing<'t>(
+    old: &'t Table,
+    difference: &'t TableDifference,
+) -> BTreeMap<&'t Name, Differing<'t>> {
+    let mut all = BTreeMap::new();
+    for (name, set) in &difference.sets {
+        let Some(found) = old.sets.get(name) else { continue };
+        let none = || (Elements::Addresses(Vec::new()), Elements::Addresses(Vec::new()));
+        let (removed, added, fits) = match set {
+            SetDifference::Gone => continue,
+            SetDifference::Elements { removed, added, .. } => {
+                let count = (found.elements.len() + added.len()).saturating_sub(removed.len());
+                (removed.clone(), added.clone(), holds(found, count))
+            }
+            SetDifference::Whole(new) => match found.elements.difference(&new.elements) {
+                Some((removed, added)) => (removed, added, has_room(found, new)),
+                None => (none().0, none().1, false),
+            },
+        };
+        if !fits || !removed.is_empty() || !added.is_empty() {
+            all.insert(name, Differing { found, removed, added, role: None, fits });
+        }
+    }
+    if !all.is_empty() {
+        assign_roles(old, difference, &mut all);
+    }
+    all
+}
+
+/// The changes that make the new table of the old one, if elements of hash sets are all that differs
+/// in what packets can meet, and no packet can tell the steps apart from the two. Objects that are
+/// only in one of the two are not looked at.
+pub(super) fn changes(
+    old: &Table,
+    difference: &TableDifference,
+    differing: &BTreeMap<&Name, Differing<'_>>,
+) -> Option<Vec<(Purpose, Change)>> {
+    let by_rules = |(name, chain): (&Name, &Option<Chain>)| match (old.chains.get(name), chain) {
+        (Some(found), Some(chain)) => found.rules != chain.rules,
+        (Some(gone), None) => gone.base.is_some(),
+        (None, Some(new)) => new.base.is_some(),
+        (None, None) => false,
+    };
+    if difference.chains.iter().any(by_rules) {
         return None;
     }
-    let roles = roles([old, new]);
-    let mut differences: BTreeMap<&Name, Difference> = BTreeMap::new();
-    for (name, set) in &new.sets {
-        let Some(found) = old.sets.get(name) else { continue };
-        if !has_room(found, set) {
-            return None;
-        }
-        let (removed, added) = found.elements.difference(&set.elements)?;
-        if removed.is_empty() && added.is_empty() {
-            continue;
-        }
-        let role = (*roles.get(name)?)?;
-        if role != Role::Allows && !holds(found, found.elements.len() + added.len()) {
-            // What comes is there before what goes is gone.
-            return None;
-        }
-        differences.insert(name, Difference { role, removed, added });
+    for Differing { found, added, role, fits, .. } in differing.values() {
+        // What comes is there before what goes is gone, but where less is allowed first.
+        let all = found.elements.len() + added.len();
+        let fits = *fits && ((*role)? == Role::Allows || holds(found, all));
+        fits.then_some(())?;
     }
-    if loses_a_peer(old, new, &differences)? {
+    if loses_a_peer(old, difference, differing)? {
         return None;
     }
     let mut changes = Vec::new();
-    for (name, Difference { role, removed, added }) in differences {
+    for (name, Differing { removed, added, role, .. }) in differing {
         let mut put = |purpose, change: fn(Name, Elements) -> Change, elements: Elements| {
             if !elements.is_empty() {
-                changes.push((purpose, change(name.clone(), elements)));
+                changes.push((purpose, change((*name).clone(), elements)));
             }
         };
-        let (remove, add) = match role {
+        let (removed, added) = (removed.clone(), added.clone());
+        let (remove, add) = match (*role)? {
             Role::Allows => (Purpose::Close, Purpose::Open),
             Role::Denies => (Purpose::Open, Purpose::Close),
             Role::Exempts => (Purpose::Clean, Purpose::Prepare),
@@ -90,45 +125,34 @@ pub(super) fn changes(old: &Table, new: &Table) -> Option<Vec<(Purpose, Change)>
     Some(changes)
 }
 
-/// The sets of `new` that `old` has under the same name and that cannot be left as they are there.
-/// With `exempting` changes, which are never in a packet's way, left out.
-pub(super) fn differing(old: &Table, new: &Table) -> Vec<Name> {
-    let roles = roles([old, new]);
-    let differs = |(name, set): &(&Name, &Set)| {
-        old.sets.get(*name).is_some_and(|found| {
-            let exempts = roles.get(name).is_some_and(|role| *role == Some(Role::Exempts));
-            let stays = exempts && holds(found, found.elements.len() + set.elements.len());
-            !has_room(found, set) || (!stays && found.elements != set.elements)
-        })
-    };
-    new.sets.iter().filter(differs).map(|(name, _)| name.clone()).collect()
-}
-
-/// What changes in the sets that are [left out](differing).
-pub(super) fn exemptions(old: &Table, new: &Table) -> Vec<(Purpose, Change)> {
-    let mut changes = Vec::new();
-    for (name, set) in &new.sets {
-        let Some((removed, added)) =
-            old.sets.get(name).and_then(|found| found.elements.difference(&set.elements))
-        else {
-            continue;
-        };
-        if !added.is_empty() {
-            changes.push((Purpose::Prepare, Change::AddElements(name.clone(), added)));
-        }
-        if !removed.is_empty() {
-            changes.push((Purpose::Clean, Change::DeleteElements(name.clone(), removed)));
-        }
+impl Differing<'_> {
+    /// Whether it only grants exemptions, which are never in a packet's way: it can be changed while
+    /// rules change around it.
+    pub(super) fn exempts(&self) -> bool {
+        self.fits
+            && self.role == Some(Role::Exempts)
+            && holds(self.found, self.found.elements.len() + self.added.len())
     }
-    changes
+
+    /// The changes of a set that [exempts](Self::exempts).
+    pub(super) fn exemptions(&self, name: &Name) -> Vec<(Purpose, Change)> {
+        let mut changes = Vec::new();
+        if !self.added.is_empty() {
+            let change = Change::AddElements(name.clone(), self.added.clone());
+            changes.push((Purpose::Prepare, change));
+        }
+        if !self.removed.is_empty() {
+            let change = Change::DeleteElements(name.clone(), self.removed.clone());
+            changes.push((Purpose::Clean, change));
+        }
+        changes
+    }
 }
 
 /// Whether the elements of `new` could be those of `found`.
 fn has_room(found: &Set, new: &Set) -> bool {
     found.comment == new.comment
         && found.size.is_some() == new.size.is_some()
-        && found.elements.is_interval() == new.elements.is_interval()
-        && found.elements.is_map() == new.elements.is_map()
         && holds(found, new.elements.len())
 }
 
@@ -137,46 +161,79 @@ fn holds(set: &Set, count: usize) -> bool {
     set.size.is_none_or(|size| u32::try_from(count).is_ok_and(|count| count <= size))
 }
 
-/// What the sets are for; `None` for those that cannot be changed while they are used.
-fn roles<'t>(tables: [&'t Table; 2]) -> HashMap<&'t Name, Option<Role>> {
-    let mut roles: HashMap<&Name, Option<Role>> = HashMap::new();
-    let rules = |table: &'t Table| {
-        let rules = table.chains.values().flat_map(|chain| &chain.rules);
-        rules.map(move |rule| (table, rule))
+/// Finds out what sets are for: nothing, for those that cannot be changed while they are used.
+fn assign_roles<'t>(
+    old: &'t Table,
+    difference: &'t TableDifference,
+    sets: &mut BTreeMap<&'t Name, Differing<'t>>,
+) {
+    let before = Wanted { old, difference: None };
+    let now = Wanted { old, difference: Some(difference) };
+    let mut conflicting: HashSet<&Name> = HashSet::new();
+    let rules = |table, chain: &'t Chain| chain.rules.iter().map(move |rule| (table, rule));
+    let there = old.chains.values().flat_map(|chain| rules(before, chain));
+    let new = difference.chains.values().flatten().flat_map(|chain| rules(now, chain));
+    for (table, rule) in there.chain(new) {
+        for name in rule.statements.iter().filter_map(Statement::set) {
+            let Some(set) = sets.get_mut(name) else { continue };
+            let role = role(table, rule).filter(|_| !set.found.elements.is_interval());
+            if role.is_none() || set.role.is_some_and(|known| Some(known) != role) {
+                conflicting.insert(name);
+            }
+            set.role = role;
+        }
+    }
+    for name in conflicting {
+        if let Some(set) = sets.get_mut(name) {
+            set.role = None;
+        }
+    }
+}
+
+/// What a rule does with the elements of the set that it uses.
+fn role(table: Wanted<'_>, rule: &Rule) -> Option<Role> {
+    let counted = |statements: &[Statement]| match statements {
+        [Statement::Counter, Statement::Verdict(verdict)] | [Statement::Verdict(verdict)] => {
+            table.allows(verdict)
+        }
+        _ => None,
     };
-    for (table, rule) in tables.into_iter().flat_map(rules) {
-        let role = match rule.statements.as_slice() {
-            [Statement::AddressIn(_, _), Statement::Verdict(Verdict::Accept | Verdict::Return)] => {
-                Some(Role::Allows)
-            }
-            [Statement::AddressIn(_, _), Statement::Verdict(Verdict::Goto(chain))]
-                if denies(table, chain) =>
-            {
-                Some(Role::Denies)
-            }
-            [Statement::PairIn(_), Statement::Verdict(Verdict::Accept)] => Some(Role::Exempts),
-            [Statement::AddressMap(side, _)] => Some(Role::Judges(*side)),
-            _ => None,
-        };
-        for set in rule.statements.iter().filter_map(Statement::set) {
-            let interval = table.sets.get(set).is_some_and(|set| set.elements.is_interval());
-            let role = role.filter(|_| !interval);
-            let known = roles.entry(set).or_insert(role);
-            if *known != role {
-                *known = None;
+    match rule.statements.as_slice() {
+        [Statement::AddressIn(..), rest @ ..] => {
+            Some(if counted(rest)? { Role::Allows } else { Role::Denies })
+        }
+        [Statement::PairIn(_), Statement::Verdict(Verdict::Accept)] => Some(Role::Exempts),
+        [Statement::AddressMap(side, _)] => Some(Role::Judges(*side)),
+        _ => None,
+    }
+}
+
+impl<'t> Wanted<'t> {
+    fn chain(self, name: &Name) -> Option<&'t Chain> {
+        let changed = self.difference.and_then(|it| it.chains.get(name));
+        changed.map_or_else(|| self.old.chains.get(name), Option::as_ref)
+    }
+
+    fn elements(self, name: &Name) -> Option<&'t Elements> {
+        match self.difference.and_then(|it| it.sets.get(name)) {
+            Some(SetDifference::Whole(set)) => Some(&set.elements),
+            Some(SetDifference::Gone) => None,
+            // Only of sets that lead nowhere are elements told.
+            Some(SetDifference::Elements { .. }) | None => {
+                self.old.sets.get(name).map(|set| &set.elements)
             }
         }
     }
-    roles
-}
 
-/// Whether a chain drops whatever is not exempt.
-fn denies(table: &Table, chain: &Name) -> bool {
-    table.chains.get(chain).is_some_and(|chain| {
-        let (last, others) = match chain.rules.split_last() {
-            Some((last, others)) => (last, others),
-            None => return false,
+    /// Whether a verdict lets packets pass, or drops all that are not exempt; `None` if it depends.
+    fn allows(self, verdict: &Verdict) -> Option<bool> {
+        let chain = match verdict {
+            Verdict::Accept | Verdict::Return => return Some(true),
+            Verdict::Drop => return Some(false),
+            Verdict::Jump(_) => return None,
+            Verdict::Goto(chain) => self.chain(chain)?,
         };
+        let (last, others) = chain.rules.split_last()?;
         let exempt = |statements: &[Statement]| {
             matches!(
                 statements,
@@ -184,12 +241,46 @@ fn denies(table: &Table, chain: &Name) -> bool {
                     | [Statement::Limit(_), Statement::Log { .. }]
             )
         };
-        last.statements.last() == Some(&Statement::Verdict(Verdict::Drop))
-            && last.statements.iter().all(|it| {
-                matches!(it, Statement::Counter | Statement::Log { .. } | Statement::Verdict(_))
-            })
-            && others.iter().all(|rule| exempt(&rule.statements))
-    })
+        let (end, reports) = last.statements.split_last()?;
+        let silent = |it: &Statement| matches!(it, Statement::Counter | Statement::Log { .. });
+        let plain =
+            reports.iter().all(silent) && others.iter().all(|rule| exempt(&rule.statements));
+        match end {
+            Statement::Verdict(Verdict::Accept | Verdict::Return) if plain => Some(true),
+            Statement::Verdict(Verdict::Drop) if plain => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The sets that packets may be looked up in from a chain on.
+    fn sets_behind(self, chain: &'t Name) -> Vec<&'t Name> {
+        let mut sets = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut rest = vec![chain];
+        while let Some(name) = rest.pop() {
+            if !seen.insert(name) {
+                continue;
+            }
+            let rules = self.chain(name).into_iter().flat_map(|chain| &chain.rules);
+            for statement in rules.flat_map(|rule| &rule.statements) {
+                if let Statement::Verdict(verdict) = statement {
+                    rest.extend(verdict.chain());
+                }
+                let Some(set) = statement.set() else { continue };
+                sets.insert(set);
+                match self.elements(set) {
+                    Some(Elements::PortVerdicts(list)) => {
+                        rest.extend(list.iter().filter_map(|(_, verdict)| verdict.chain()));
+                    }
+                    Some(Elements::PortRangeVerdicts(list)) => {
+                        rest.extend(list.iter().filter_map(|(_, verdict)| verdict.chain()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        sets.into_iter().collect()
+    }
 }
 
 /// Splits removed elements into those that come back with the same verdict, and the others.
@@ -214,28 +305,28 @@ fn find(list: &[AddressVerdict], address: IpAddr) -> Option<&AddressVerdict> {
 /// the endpoint itself. `None` if a verdict changes, which the steps cannot do at all.
 fn loses_a_peer(
     old: &Table,
-    new: &Table,
-    differences: &BTreeMap<&Name, Difference>,
+    difference: &TableDifference,
+    differing: &BTreeMap<&Name, Differing<'_>>,
 ) -> Option<bool> {
+    if !differing.values().any(|it| matches!(it.role, Some(Role::Judges(_)))) {
+        return Some(false);
+    }
+    let pairs = |elements| match elements {
+        &Elements::AddressPairs(ref pairs) => Some(pairs),
+        _ => None,
+    };
+    let there = old.sets.values().filter_map(|set| pairs(&set.elements));
+    let new = difference.sets.values().filter_map(|set| match set {
+        SetDifference::Whole(set) => pairs(&set.elements),
+        SetDifference::Elements { added, .. } => pairs(added),
+        SetDifference::Gone => None,
+    });
+    let exempt: HashSet<(IpAddr, IpAddr)> = there.chain(new).flatten().copied().collect();
     let mut reached: HashMap<(&Name, bool), Vec<&Name>> = HashMap::new();
-    let exempt: HashSet<(IpAddr, IpAddr)> = new
-        .sets
-        .values()
-        .filter_map(|set| match &set.elements {
-            Elements::AddressPairs(pairs) => Some(pairs),
-            _ => None,
-        })
-        .flatten()
-        .copied()
-        .chain(differences.values().flat_map(|difference| match &difference.removed {
-            Elements::AddressPairs(pairs) => pairs.clone(),
-            _ => Vec::new(),
-        }))
-        .collect();
-    for difference in differences.values() {
-        let Role::Judges(side) = difference.role else { continue };
+    for judging in differing.values() {
+        let Some(Role::Judges(side)) = judging.role else { continue };
         let (Elements::AddressVerdicts(removed), Elements::AddressVerdicts(added)) =
-            (&difference.removed, &difference.added)
+            (&judging.removed, &judging.added)
         else {
             return None;
         };
@@ -249,12 +340,12 @@ fn loses_a_peer(
         let ceases = removed.iter().map(|it| (it, false));
         for (element, starts) in starts.chain(ceases) {
             let Some(chain) = element.verdict.chain() else { continue };
-            let table = if starts { new } else { old };
-            let sets = reached.entry((chain, starts)).or_insert_with(|| sets_behind(table, chain));
-            let behind = sets.iter().filter_map(|set| differences.get(set));
-            for difference in behind.filter(|it| it.role != Role::Exempts) {
-                let opens = (difference.role == Role::Allows) == starts;
-                let moved = if opens { &difference.added } else { &difference.removed };
+            let table = Wanted { old, difference: starts.then_some(difference) };
+            let sets = reached.entry((chain, starts)).or_insert_with(|| table.sets_behind(chain));
+            let behind = sets.iter().filter_map(|set| differing.get(set));
+            for set in behind.filter(|it| it.role != Some(Role::Exempts)) {
+                let opens = (set.role == Some(Role::Allows)) == starts;
+                let moved = if opens { &set.added } else { &set.removed };
                 let Elements::Addresses(moved) = moved else { return None };
                 let pair = |other: &IpAddr| match side {
                     Side::Source => (element.address, *other),
@@ -267,34 +358,4 @@ fn loses_a_peer(
         }
     }
     Some(false)
-}
-
-/// The sets that packets may be looked up in from a chain on.
-fn sets_behind<'t>(table: &'t Table, chain: &'t Name) -> Vec<&'t Name> {
-    let mut sets = BTreeSet::new();
-    let mut seen = HashSet::new();
-    let mut rest = vec![chain];
-    while let Some(name) = rest.pop() {
-        if !seen.insert(name) {
-            continue;
-        }
-        let rules = table.chains.get(name).into_iter().flat_map(|chain| &chain.rules);
-        for statement in rules.flat_map(|rule| &rule.statements) {
-            if let Statement::Verdict(verdict) = statement {
-                rest.extend(verdict.chain());
-            }
-            let Some(set) = statement.set() else { continue };
-            sets.insert(set);
-            match table.sets.get(set).map(|set| &set.elements) {
-                Some(Elements::PortVerdicts(list)) => {
-                    rest.extend(list.iter().filter_map(|(_, verdict)| verdict.chain()));
-                }
-                Some(Elements::PortRangeVerdicts(list)) => {
-                    rest.extend(list.iter().filter_map(|(_, verdict)| verdict.chain()));
-                }
-                _ => {}
-            }
-        }
-    }
-    sets.into_iter().collect()
 }

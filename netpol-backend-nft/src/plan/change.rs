@@ -1,7 +1,5 @@
 //! One transaction of a plan.
 
-use std::collections::BTreeSet;
-
 use netpol_core::model::Family;
 
 use crate::name::{Comment, Name};
@@ -226,42 +224,6 @@ impl Change {
 }
 
 impl Elements {
-    /// What has to be removed from here, and what to be added, to get to `new`; `None` if that is
-    /// another kind of set. An element whose value differs is removed and added.
-    pub(super) fn difference(&self, new: &Self) -> Option<(Self, Self)> {
-        Some(match (self, new) {
-            (Self::Addresses(a), Self::Addresses(b)) => {
-                let (removed, added) = difference(a, b);
-                (Self::Addresses(removed), Self::Addresses(added))
-            }
-            (Self::AddressPairs(a), Self::AddressPairs(b)) => {
-                let (removed, added) = difference(a, b);
-                (Self::AddressPairs(removed), Self::AddressPairs(added))
-            }
-            (Self::AddressRanges(a), Self::AddressRanges(b)) => {
-                let (removed, added) = difference(a, b);
-                (Self::AddressRanges(removed), Self::AddressRanges(added))
-            }
-            (Self::AddressVerdicts(a), Self::AddressVerdicts(b)) => {
-                let (removed, added) = difference(a, b);
-                (Self::AddressVerdicts(removed), Self::AddressVerdicts(added))
-            }
-            (Self::PairVerdicts(a), Self::PairVerdicts(b)) => {
-                let (removed, added) = difference(a, b);
-                (Self::PairVerdicts(removed), Self::PairVerdicts(added))
-            }
-            (Self::PortVerdicts(a), Self::PortVerdicts(b)) => {
-                let (removed, added) = difference(a, b);
-                (Self::PortVerdicts(removed), Self::PortVerdicts(added))
-            }
-            (Self::PortRangeVerdicts(a), Self::PortRangeVerdicts(b)) => {
-                let (removed, added) = difference(a, b);
-                (Self::PortRangeVerdicts(removed), Self::PortRangeVerdicts(added))
-            }
-            _ => return None,
-        })
-    }
-
     /// Divides the elements after the first so many.
     fn split_off(&mut self, at: usize) -> Self {
         fn rest<T>(list: &mut Vec<T>, at: usize) -> Vec<T> {
@@ -277,46 +239,4 @@ impl Elements {
             Self::PortRangeVerdicts(list) => Self::PortRangeVerdicts(rest(list, at)),
         }
     }
-
-    fn remove(&mut self, elements: &Self) {
-        if let Some((rest, _)) = self.difference(elements) {
-            *self = rest;
-        }
-    }
-
-    fn insert(&mut self, elements: &Self) {
-        match (self, elements) {
-            (Self::Addresses(a), Self::Addresses(b)) => union(a, b),
-            (Self::AddressPairs(a), Self::AddressPairs(b)) => union(a, b),
-            (Self::AddressRanges(a), Self::AddressRanges(b)) => union(a, b),
-            (Self::AddressVerdicts(a), Self::AddressVerdicts(b)) => union(a, b),
-            (Self::PairVerdicts(a), Self::PairVerdicts(b)) => union(a, b),
-            (Self::PortVerdicts(a), Self::PortVerdicts(b)) => union(a, b),
-            (Self::PortRangeVerdicts(a), Self::PortRangeVerdicts(b)) => union(a, b),
-            _ => {}
-        }
-    }
-}
-
-/// What only the first, and what only the second of two ascending lists holds.
-fn difference<T: Ord + Clone>(old: &[T], new: &[T]) -> (Vec<T>, Vec<T>) {
-    let (mut removed, mut added) = (Vec::new(), Vec::new());
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-    loop {
-        match (old.peek(), new.peek()) {
-            (Some(a), Some(b)) if a == b => {
-                old.next();
-                new.next();
-            }
-            (Some(a), Some(b)) if a < b => removed.extend(old.next().cloned()),
-            (Some(_), None) => removed.extend(old.next().cloned()),
-            (_, Some(_)) => added.extend(new.next().cloned()),
-            (None, None) => return (removed, added),
-        }
-    }
-}
-
-fn union<T: Ord + Clone>(all: &mut Vec<T>, more: &[T]) {
-    let joined: BTreeSet<T> = all.drain(..).chain(more.iter().cloned()).collect();
-    all.extend(joined);
 }

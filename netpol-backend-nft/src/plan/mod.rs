@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
 use netpol_core::model::Family;
 
 pub use self::change::{Change, Purpose, Step};
-use crate::ruleset::{Ownership, Ruleset, Table};
+use crate::ruleset::{Difference, Ownership, Ruleset, SetDifference, Table, TableDifference};
 
 /// The way from one ruleset to another, in transactions to be made one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,39 +58,37 @@ impl Plan {
     /// `O(n log n)` in the elements of both.
     #[must_use]
     pub fn new(present: Option<&Ruleset>, wanted: Ruleset) -> Self {
-        let mut steps: BTreeMap<Purpose, Vec<(Family, Change)>> = BTreeMap::new();
-        let mut tables = BTreeMap::new();
+        let mut steps = Steps::default();
         let gone = present.into_iter().flat_map(|it| it.tables.keys());
         for family in gone.filter(|family| !wanted.tables.contains_key(family)) {
-            steps.entry(Purpose::Clean).or_default().push((*family, Change::DeleteTable));
+            steps.put(*family, Purpose::Clean, Change::DeleteTable);
         }
         for (family, table) in wanted.tables {
             let found = present.and_then(|it| it.tables.get(&family));
             let replaces = found.is_some_and(|found| !can_become(found, &table));
             let old = found.filter(|_| !replaces);
-            let mut put = |purpose, change| {
-                let purpose = if replaces { Purpose::Replace } else { purpose };
-                steps.entry(purpose).or_default().push((family, change));
-            };
+            steps.replacing = replaces;
             if replaces {
-                put(Purpose::Replace, Change::DeleteTable);
+                steps.put(family, Purpose::Replace, Change::DeleteTable);
             }
             if old.is_none() {
                 let owned = table.ownership == Ownership::Owned;
-                put(
-                    Purpose::Prepare,
-                    Change::CreateTable { comment: table.comment.clone(), owned },
-                );
+                let comment = table.comment.clone();
+                steps.put(family, Purpose::Prepare, Change::CreateTable { comment, owned });
             }
             if old.is_some_and(|old| old.ownership != table.ownership) {
-                put(Purpose::Prepare, Change::ClaimTable);
+                steps.put(family, Purpose::Prepare, Change::ClaimTable);
             }
             let old = old.unwrap_or(const { &Table::EMPTY });
-            tables.insert(family, between(old, table, put));
+            let new = version::as_in_force(table, old);
+            steps.between(family, old, TableDifference::between(old, &new));
         }
-        let steps = steps.into_iter().map(|(purpose, changes)| Step::new(purpose, changes));
-        let target = Ruleset { name: wanted.name, tables };
-        Self { steps: steps.collect(), target }
+        let steps = steps.finish();
+        let nothing = || Ruleset { name: wanted.name.clone(), tables: BTreeMap::new() };
+        let mut target = present.cloned().unwrap_or_else(nothing);
+        target.name.clone_from(&wanted.name);
+        steps.iter().for_each(|step| step.apply(&mut target));
+        Self { steps, target }
     }
 
     /// The transactions, in order; none if there is nothing to do.
@@ -106,9 +104,21 @@ impl Plan {
         &self.target
     }
 
-    pub(crate) fn into_target(self) -> Ruleset {
-        self.target
+    pub(crate) fn into_steps(self) -> Vec<Step> {
+        self.steps
     }
+}
+
+/// The steps that change what is in force, by what differs from it in the names that a rendering
+/// gives. `O(m + n)` for `m` differing elements and `n` chains.
+pub(crate) fn amend(present: &Ruleset, difference: Difference) -> Vec<Step> {
+    let mut steps = Steps::default();
+    for (family, difference) in difference {
+        if let Some(old) = present.tables.get(&family).filter(|_| !difference.is_empty()) {
+            steps.between(family, old, version::localised(difference, old));
+        }
+    }
+    steps.finish()
 }
 
 /// Whether nothing in `found` is in the way: the kernel does not say all about other kinds of
@@ -125,40 +135,64 @@ fn can_become(found: &Table, wanted: &Table) -> bool {
     claimable && found.foreign.is_empty() && found.comment == wanted.comment && chains_fit
 }
 
-/// Plans the changes of one table, and returns it as it is afterwards.
-fn between(old: &Table, wanted: Table, mut put: impl FnMut(Purpose, Change)) -> Table {
-    let mut new = version::as_in_force(wanted, old);
-    let by_elements = by_elements::changes(old, &new);
-    if by_elements.is_none() {
-        new = version::beside(by_elements::differing(old, &new), new, old);
-    }
-    let changes = by_elements.unwrap_or_else(|| by_elements::exemptions(old, &new));
-    changes.into_iter().for_each(|(purpose, change)| put(purpose, change));
+/// Collects changes by what they are for.
+#[derive(Default)]
+struct Steps {
+    by_purpose: BTreeMap<Purpose, Vec<(Family, Change)>>,
+    /// A table is made anew, in one transaction.
+    replacing: bool,
+}
 
-    for (name, chain) in &new.chains {
-        match old.chains.get(name) {
-            Some(found) if found.rules == chain.rules => {}
-            Some(_) => {
-                put(Purpose::Switch, Change::ReplaceRules(name.clone(), chain.rules.clone()));
+impl Steps {
+    fn put(&mut self, family: Family, purpose: Purpose, change: Change) {
+        let purpose = if self.replacing { Purpose::Replace } else { purpose };
+        self.by_purpose.entry(purpose).or_default().push((family, change));
+    }
+
+    fn finish(self) -> Vec<Step> {
+        let steps = self.by_purpose.into_iter();
+        steps.map(|(purpose, changes)| Step::new(purpose, changes)).collect()
+    }
+
+    /// Plans the changes of one table.
+    fn between(&mut self, family: Family, old: &Table, mut difference: TableDifference) {
+        let differing = by_elements::differing(old, &difference);
+        let by_elements = by_elements::changes(old, &difference, &differing);
+        let mut beside = Vec::new();
+        let changes = by_elements.unwrap_or_else(|| {
+            let (exempting, others): (Vec<_>, Vec<_>) =
+                differing.iter().partition(|(_, set)| set.exempts());
+            beside.extend(others.into_iter().map(|(name, _)| (*name).clone()));
+            exempting.into_iter().flat_map(|(name, set)| set.exemptions(name)).collect()
+        });
+        drop(differing);
+        changes.into_iter().for_each(|(purpose, change)| self.put(family, purpose, change));
+        version::put_beside(&beside, &mut difference, old);
+        for (name, chain) in difference.chains {
+            match (old.chains.get(&name), chain) {
+                (Some(found), Some(chain)) if found.rules == chain.rules => {}
+                (Some(_), Some(chain)) => {
+                    self.put(family, Purpose::Switch, Change::ReplaceRules(name, chain.rules));
+                }
+                (None, Some(chain)) => {
+                    let inner = chain.base.is_none();
+                    let purpose = if inner { Purpose::Prepare } else { Purpose::Switch };
+                    self.put(family, purpose, Change::CreateChain(name, chain));
+                }
+                (Some(_), None) => self.put(family, Purpose::Clean, Change::DeleteChain(name)),
+                (None, None) => {}
             }
-            None => {
-                let inner = chain.base.is_none();
-                let purpose = if inner { Purpose::Prepare } else { Purpose::Switch };
-                put(purpose, Change::CreateChain(name.clone(), chain.clone()));
+        }
+        for (name, set) in difference.sets {
+            match (old.sets.contains_key(&name), set) {
+                (false, SetDifference::Whole(set)) => {
+                    self.put(family, Purpose::Prepare, Change::CreateSet(name, set));
+                }
+                (true, SetDifference::Gone) => {
+                    self.put(family, Purpose::Clean, Change::DeleteSet(name));
+                }
+                _ => {}
             }
         }
     }
-    for (name, set) in &mut new.sets {
-        match old.sets.get(name) {
-            Some(found) => set.size = found.size,
-            None => put(Purpose::Prepare, Change::CreateSet(name.clone(), set.clone())),
-        }
-    }
-    for name in old.sets.keys().filter(|name| !new.sets.contains_key(*name)) {
-        put(Purpose::Clean, Change::DeleteSet(name.clone()));
-    }
-    for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
-        put(Purpose::Clean, Change::DeleteChain(name.clone()));
-    }
-    new
 }

@@ -1,9 +1,9 @@
 //! Names of sets that stand beside sets of the same meaning.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use crate::name::Name;
-use crate::ruleset::{Ruleset, Statement, Table};
+use crate::ruleset::{Chain, Ruleset, Set, SetDifference, Statement, Table, TableDifference};
 
 /// Between the name that a rendering gives to a set, and the version.
 const SEPARATOR: char = '.';
@@ -18,41 +18,91 @@ pub(super) fn plain(name: &str) -> &str {
 
 /// The wanted table with the names that its sets have in the old one already.
 pub(super) fn as_in_force(wanted: Table, old: &Table) -> Table {
-    let used = used_sets(old);
-    let mut known: HashMap<&str, &Name> = HashMap::with_capacity(old.sets.len());
-    for name in old.sets.keys() {
-        let candidate = known.entry(plain(name.as_str())).or_insert(name);
-        // A version that nothing uses was left behind by a change that was interrupted.
-        if used.contains(name) && !used.contains(*candidate) {
-            *candidate = name;
-        }
-    }
-    let names: BTreeMap<Name, Name> = wanted
-        .sets
-        .keys()
-        .filter_map(|name| Some((name, *known.get(plain(name.as_str()))?)))
+    let names = wanted.sets.keys().filter_map(|name| Some((name, in_force(name, old)?)));
+    let names: BTreeMap<Name, Name> = names
         .filter(|(name, known)| name != known)
         .map(|(name, known)| (name.clone(), known.clone()))
         .collect();
     rename(wanted, &names)
 }
 
-/// The table with new versions of these sets, named as no set of the old table is.
-pub(super) fn beside(sets: Vec<Name>, new: Table, old: &Table) -> Table {
+/// The difference in the names that the sets have in the old table already.
+pub(super) fn localised(difference: TableDifference, old: &Table) -> TableDifference {
+    let name = |name: Name| in_force(&name, old).cloned().unwrap_or(name);
+    let sets = difference.sets.into_iter().map(|(set, it)| (name(set), it)).collect();
+    let mut chains = difference.chains;
+    for set in chains.values_mut().flatten().flat_map(sets_of) {
+        *set = name(set.clone());
+    }
+    TableDifference { sets, chains }
+}
+
+/// The name that a set has in a table, its version apart.
+fn in_force<'t>(name: &Name, table: &'t Table) -> Option<&'t Name> {
+    let from = table.sets.range::<Name, _>(name..).map(|(found, _)| found);
+    let similar = from.take_while(|found| found.as_str().starts_with(name.as_str()));
+    let mut versions = similar.filter(|found| plain(found.as_str()) == name.as_str());
+    let first = versions.next()?;
+    let others: Vec<&Name> = versions.collect();
+    if others.is_empty() {
+        return Some(first);
+    }
+    // A version that nothing uses was left behind by a change that was interrupted.
+    let used = |name: &&&Name| {
+        let rules = table.chains.values().flat_map(|chain| &chain.rules);
+        rules.flat_map(|rule| &rule.statements).any(|it| it.set() == Some(**name))
+    };
+    std::iter::once(&first).chain(&others).find(used).copied().or(Some(first))
+}
+
+/// Has new sets made beside these, under names that no set of the old table has, and the chains
+/// that use them lead to the new ones.
+pub(super) fn put_beside(sets: &[Name], difference: &mut TableDifference, old: &Table) {
     let next = |name: &Name| {
         let plain = plain(name.as_str());
         let free = |candidate: &Name| !old.sets.contains_key(candidate);
         let versions = (1u64..).map(|version| Name::known(&format!("{plain}{SEPARATOR}{version}")));
         std::iter::once(Name::known(plain)).chain(versions).find(free)
     };
-    let names = sets.into_iter().filter_map(|name| Some((name.clone(), next(&name)?))).collect();
-    rename(new, &names)
+    let names: BTreeMap<Name, Name> =
+        sets.iter().filter_map(|name| Some((name.clone(), next(name)?))).collect();
+    if names.is_empty() {
+        return;
+    }
+    for (name, beside) in &names {
+        let (Some(set), Some(found)) = (difference.sets.remove(name), old.sets.get(name)) else {
+            continue;
+        };
+        let whole = match set {
+            SetDifference::Whole(set) => set,
+            SetDifference::Elements { removed, added, size } => {
+                let mut set = Set { size, ..found.clone() };
+                set.elements.remove(&removed);
+                set.elements.insert(&added);
+                set
+            }
+            SetDifference::Gone => continue,
+        };
+        difference.sets.insert(beside.clone(), SetDifference::Whole(whole));
+        difference.sets.insert(name.clone(), SetDifference::Gone);
+    }
+    let uses = |chain: &Chain| {
+        let statements = chain.rules.iter().flat_map(|rule| &rule.statements);
+        statements.filter_map(Statement::set).any(|set| names.contains_key(set))
+    };
+    for (name, chain) in old.chains.iter().filter(|(_, chain)| uses(chain)) {
+        difference.chains.entry(name.clone()).or_insert_with(|| Some(chain.clone()));
+    }
+    for set in difference.chains.values_mut().flatten().flat_map(sets_of) {
+        if let Some(beside) = names.get(set) {
+            *set = beside.clone();
+        }
+    }
 }
 
-/// The sets that rules use.
-fn used_sets(table: &Table) -> BTreeSet<&Name> {
-    let statements = table.chains.values().flat_map(|chain| &chain.rules);
-    statements.flat_map(|rule| &rule.statements).filter_map(Statement::set).collect()
+fn sets_of(chain: &mut Chain) -> impl Iterator<Item = &mut Name> {
+    let statements = chain.rules.iter_mut().flat_map(|rule| &mut rule.statements);
+    statements.filter_map(Statement::set_mut)
 }
 
 fn rename(mut table: Table, names: &BTreeMap<Name, Name>) -> Table {
@@ -64,11 +114,9 @@ fn rename(mut table: Table, names: &BTreeMap<Name, Name>) -> Table {
         .into_iter()
         .map(|(name, set)| (names.get(&name).cloned().unwrap_or(name), set))
         .collect();
-    for rule in table.chains.values_mut().flat_map(|chain| &mut chain.rules) {
-        for set in rule.statements.iter_mut().filter_map(Statement::set_mut) {
-            if let Some(name) = names.get(set) {
-                *set = name.clone();
-            }
+    for set in table.chains.values_mut().flat_map(sets_of) {
+        if let Some(name) = names.get(set) {
+            *set = name.clone();
         }
     }
     table

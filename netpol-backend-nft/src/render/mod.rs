@@ -37,32 +37,35 @@
 //!
 //! **Both families, one transaction.** Each has a table of its own: an `inet` table would cost
 //! another comparison per address.
+//!
+//! **One way to render.** A [`Renderer`] is shown one program after another and tells what differs;
+//! to render from scratch is to differ from nothing. The two cannot mean different things, and that
+//! they do not leave different things behind is tested over generated histories.
 
-mod profile;
+mod base;
+mod exits;
+mod key;
+mod peers;
+mod ports;
 mod size;
+mod stray;
+mod table;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netpol_core::model::{Direction, Family, SelfTraffic};
+use netpol_core::model::Family;
 use netpol_core::program::{EndpointEntry, Program};
 
-use self::profile::Profiles;
+use self::peers::ClassKeys;
+use self::table::{Source, TableRenderer};
 use crate::name::{Comment, Name};
-use crate::nflog::Prefix;
-use crate::ruleset::{
-    AddressVerdict, Base, Chain, Elements, Hook, Ownership, Rule, Ruleset, Set, Side, Statement,
-    Table, Verdict,
-};
+#[cfg(test)]
+use crate::ruleset::SetDifference;
+use crate::ruleset::{Difference, Ownership, Ruleset, Table};
 
-/// Protocol numbers of those that are spoken in connections.
-const TCP: u8 = 6;
-const SCTP: u8 = 132;
-/// ICMPv6's protocol number.
-const ICMPV6: u8 = 58;
-/// Multicast listener discovery, router and neighbour discovery: 130 to 136, and the listener
-/// report of version 2. Redirects are not among them.
-const DISCOVERY: [(u8, u8); 2] = [(130, 136), (143, 143)];
+pub(crate) use self::exits::is_denied_chain;
+pub(crate) use self::key::ContentKey;
 
 /// How a program is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +81,9 @@ pub struct Options {
     /// Denies nothing: what would be denied is counted and reported, and goes on. With this set,
     /// [`verify`](crate::verify()) finds a mismatch in everything that the program denies.
     pub audit: bool,
+    /// Counts what each class of other ends allows and denies: see
+    /// [`Nft::counters`](crate::Nft::counters).
+    pub counters: bool,
 }
 
 /// How denied packets are reported.
@@ -85,15 +91,23 @@ pub struct Options {
 pub struct Log {
     /// The NFLOG group to report to.
     pub group: u16,
-    /// At most so many per second and direction; all if there is none. A report costs more than a
-    /// microsecond, a packet beyond the limit some 20 nanoseconds.
+    /// At most so many per second for each profile and direction; all if there is none. A report
+    /// costs more than a microsecond, a packet beyond the limit some 20 nanoseconds.
     pub per_second: Option<u32>,
+    /// Reports new connections that are accepted as well, those of endpoints that policies isolate.
+    pub accepted: bool,
 }
 
 impl Default for Options {
     /// Tables called `netpol`, no reports.
     fn default() -> Self {
-        Self { table: Name::known("netpol"), log: None, owned: false, audit: false }
+        Self {
+            table: Name::known("netpol"),
+            log: None,
+            owned: false,
+            audit: false,
+            counters: false,
+        }
     }
 }
 
@@ -102,137 +116,103 @@ impl Default for Options {
 /// Needs no privileges. `O(n log n)` in the addresses of the classes that local endpoints refer to.
 #[must_use]
 pub fn render(program: &Program, options: &Options) -> Ruleset {
-    let tables = Family::ALL
-        .into_iter()
-        .map(|family| (family, render_table(program, options, family)))
-        .collect();
-    Ruleset { name: options.table.clone(), tables }
+    let mut renderer = Renderer::new(options.clone());
+    let difference = renderer.update(program);
+    let mut ruleset = renderer.empty();
+    apply(difference, &mut ruleset);
+    ruleset
 }
 
-fn render_table(program: &Program, options: &Options, family: Family) -> Table {
-    let mut profiles = Profiles::new(program, family);
-    let mut dispatch = Direction::ALL.map(|direction| (direction, Vec::new()));
-    for endpoint in program.endpoints() {
-        let own: Vec<IpAddr> = addresses(endpoint, family).collect();
-        // Nothing is rendered for profiles that nobody has in this family.
-        if own.is_empty() {
-            continue;
+/// Makes a ruleset what it has to be.
+pub(crate) fn apply(difference: Difference, ruleset: &mut Ruleset) {
+    for (family, difference) in difference {
+        difference.apply(ruleset.tables.entry(family).or_default());
+    }
+}
+
+/// Renders a program after another: see [`render`].
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    options: Options,
+    program: Option<Program>,
+    locals: BTreeMap<u32, Local>,
+    keys: ClassKeys,
+    tables: [TableRenderer; 2],
+}
+
+/// An endpoint that is policed here.
+#[derive(Debug)]
+struct Local {
+    entry: EndpointEntry,
+    comment: Comment,
+}
+
+impl Renderer {
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            program: None,
+            locals: BTreeMap::new(),
+            keys: ClassKeys::default(),
+            tables: Family::ALL.map(TableRenderer::new),
         }
-        for (direction, elements) in &mut dispatch {
-            let Some(verdict) = profiles.entry(endpoint.profile(), *direction) else { continue };
-            let comment = Some(Comment::new(&label(endpoint)));
-            elements.extend(own.iter().map(|address| AddressVerdict {
-                address: *address,
-                comment: comment.clone(),
-                verdict: verdict.clone(),
-            }));
-        }
     }
-    let own = match program.options().self_traffic {
-        SelfTraffic::Allowed => Vec::new(),
-        SelfTraffic::Policed => own_verdicts(program, family, &mut profiles),
-    };
-    let mut table = profiles.finish();
-    if options.owned {
-        table.ownership = Ownership::Owned;
-    }
-    table.comment = Some(Comment::new("Kubernetes network policies; managed, do not edit"));
-    for (direction, mut elements) in dispatch {
-        elements.sort_unstable_by_key(|element| element.address);
-        elements.dedup_by_key(|element| element.address);
-        let size = Some(size::of(elements.len()));
-        let comment = Some(Comment::new(match direction {
-            Direction::Egress => "endpoints that are isolated for what they send",
-            Direction::Ingress => "endpoints that are isolated for what they receive",
-        }));
-        let isolated = elements.iter().map(|element| element.address).collect();
-        let isolated = Set { comment: None, size, elements: Elements::Addresses(isolated) };
-        table.sets.insert(isolated_set(direction), isolated);
-        let set = Set { comment, size, elements: Elements::AddressVerdicts(elements) };
-        table.sets.insert(dispatch_map(direction), set);
-    }
-    // NP-SELF-1, C-HAIR-1.
-    if program.options().self_traffic == SelfTraffic::Allowed {
-        let pairs = pairs_of_one_endpoint(program, family);
-        let set = Set {
-            comment: Some(Comment::new("an endpoint may reach itself")),
-            size: Some(size::of(pairs.len())),
-            elements: Elements::AddressPairs(pairs),
-        };
-        table.sets.insert(own_addresses(), set);
-    }
-    for direction in Direction::ALL {
-        let chain = denied(direction, program.options().self_traffic, options);
-        table.chains.insert(denied_chain(direction), chain);
-    }
-    let hosts = program.endpoints().any(EndpointEntry::is_host);
-    table.chains.extend(base_chains(family, hosts, !own.is_empty()));
-    table.chains.extend(stray(program.options().self_traffic, options));
-    if !own.is_empty() {
-        let comment = "endpoints that others' policies do not judge when they reach themselves";
-        let set = Set {
-            comment: Some(Comment::new(comment)),
-            size: Some(size::of(own.len())),
-            elements: Elements::PairVerdicts(own),
-        };
-        table.sets.insert(own_map(), set);
-    }
-    table
-}
 
-fn addresses(endpoint: &EndpointEntry, family: Family) -> impl Iterator<Item = IpAddr> {
-    endpoint.addresses().iter().copied().filter(move |address| Family::of(*address) == family)
-}
+    /// Whether a program can follow the one before: another reading of self-traffic is rendered by
+    /// other objects, so that it has to start from nothing.
+    pub(crate) fn is_for(&self, program: &Program) -> bool {
+        self.program.as_ref().is_none_or(|before| before.options() == program.options())
+    }
 
-/// Source and destination of what judged endpoints send to themselves, in ascending order.
-fn pairs_of_one_endpoint(program: &Program, family: Family) -> Vec<(IpAddr, IpAddr)> {
-    let mut pairs: Vec<(IpAddr, IpAddr)> = groups(program, family)
-        .iter()
-        .flat_map(|group| group.iter().flat_map(|(a, _)| group.iter().map(|(b, _)| (*a, *b))))
-        .collect();
-    pairs.sort_unstable();
-    pairs.dedup();
-    pairs
-}
+    /// The tables before the first program.
+    pub(crate) fn empty(&self) -> Ruleset {
+        let comment = Comment::new("Kubernetes network policies; managed, do not edit");
+        let ownership = if self.options.owned { Ownership::Owned } else { Ownership::Shared };
+        let table = Table { comment: Some(comment), ownership, ..Table::default() };
+        let tables = Family::ALL.into_iter().map(|family| (family, table.clone())).collect();
+        Ruleset { name: self.options.table.clone(), tables }
+    }
 
-/// CH-SELF: who is judged otherwise when it reaches itself than when it reaches others (C-HAIR-1).
-fn own_verdicts(
-    program: &Program,
-    family: Family,
-    profiles: &mut Profiles<'_>,
-) -> Vec<((IpAddr, IpAddr), Verdict)> {
-    let mut verdicts = Vec::new();
-    for group in groups(program, family) {
-        // The own node is exempt from the host's profile as from those of its pods, but not from
-        // the one for traffic with itself.
-        let differs =
-            |entry: &EndpointEntry| entry.is_host() || entry.own_profile() != Some(entry.profile());
-        if !group.iter().any(|(_, entry)| differs(entry)) {
-            continue;
-        }
-        for source in &group {
-            for destination in &group {
-                let verdict = profiles.own([*source, *destination]);
-                verdicts.push(((source.0, destination.0), verdict));
+    /// What differs in the tables from those of the program before, or from the empty ones.
+    ///
+    /// `O(d + c)` for `d` differences between the programs and `c` classes that local endpoints refer
+    /// to, if one compiler made the programs; `O(n)` in all addresses otherwise.
+    pub(crate) fn update(&mut self, program: &Program) -> Difference {
+        let before = self.program.replace(program.clone());
+        let since = program.since(before.as_ref());
+        let mut moved = false;
+        for slot in &since.endpoints {
+            match slot.now.filter(|entry| entry.is_policed()) {
+                Some(entry) => {
+                    let comment = Comment::new(&label(entry));
+                    self.locals.insert(slot.number, Local { entry: entry.clone(), comment });
+                    moved = true;
+                }
+                None => moved |= self.locals.remove(&slot.number).is_some(),
             }
         }
+        since.classes.iter().for_each(|id| self.keys.forget(*id));
+        let source = Source {
+            options: &self.options,
+            before: before.as_ref(),
+            now: program,
+            since: &since,
+            locals: &self.locals,
+            moved,
+        };
+        let mut difference = Difference::new();
+        for (family, table) in Family::ALL.into_iter().zip(&mut self.tables) {
+            difference.insert(family, table.update(&source, &mut self.keys));
+        }
+        difference
     }
-    verdicts.sort_unstable();
-    verdicts.dedup_by_key(|(pair, _)| *pair);
-    verdicts
 }
 
-/// The addresses of judged endpoints, together where they reach themselves by each other.
-fn groups(program: &Program, family: Family) -> Vec<Vec<(IpAddr, &EndpointEntry)>> {
-    let judged = program.endpoints().filter(|endpoint| {
-        let profile = program.profile(endpoint.profile());
-        Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
-    });
-    let (hosts, ordinary): (Vec<_>, Vec<_>) = judged.partition(|endpoint| endpoint.is_host());
-    // All host-network endpoints of a node are the node itself.
-    let groups = ordinary.chunks(1).chain([hosts.as_slice()]);
-    let with_address = |endpoint| addresses(endpoint, family).map(move |own| (own, endpoint));
-    groups.map(|group| group.iter().copied().flat_map(with_address).collect()).collect()
+impl Local {
+    fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.entry.addresses().iter().copied();
+        addresses.filter(move |address| Family::of(*address) == family)
+    }
 }
 
 fn label(endpoint: &EndpointEntry) -> String {
@@ -243,140 +223,77 @@ fn label(endpoint: &EndpointEntry) -> String {
     }
 }
 
-/// The chains that packets enter by. Endpoints send to the host through `input` and receive from
-/// it through `output`; the host's own addresses occur on the other sides only where host-network
-/// endpoints are policed.
-fn base_chains(family: Family, hosts: bool, own: bool) -> BTreeMap<Name, Chain> {
-    let mut chains = BTreeMap::new();
-    for hook in Hook::ALL {
-        let (name, comment, sends, receives) = match hook {
-            Hook::Input => ("input", "from endpoints to the host", true, hosts),
-            Hook::Forward => ("forward", "from and to endpoints", true, true),
-            Hook::Output => ("output", "from the host to endpoints", hosts, true),
-        };
-        let mut rules: Vec<Rule> =
-            vec![[Statement::Established, Statement::Verdict(Verdict::Accept)].into()];
-        let under_way = [(TCP, Statement::TcpUnderWay), (SCTP, Statement::SctpUnderWay)];
-        rules.extend(under_way.map(|(protocol, under_way)| {
-            let jump = Statement::Verdict(Verdict::Jump(stray_chain()));
-            [Statement::Protocol(protocol), under_way, jump].into()
-        }));
-        if family == Family::V6 {
-            let jump = Statement::Verdict(Verdict::Jump(discovery_chain()));
-            rules.push([Statement::Protocol(ICMPV6), jump].into());
-        }
-        if own {
-            rules.push([Statement::PairMap(own_map())].into());
-        }
-        if sends {
-            rules.push(
-                [Statement::AddressMap(Side::Source, dispatch_map(Direction::Egress))].into(),
-            );
-        }
-        if receives {
-            let map = dispatch_map(Direction::Ingress);
-            rules.push([Statement::AddressMap(Side::Destination, map)].into());
-        }
-        let base = Some(Base { hook, priority: 0 });
-        let chain = Chain { base, comment: Some(Comment::new(comment)), rules };
-        chains.insert(Name::known(name), chain);
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use netpol_core::cluster::Cluster;
+    use netpol_core::compile::Compiler;
+    use netpol_core::model::name;
+    use netpol_core::program::Scope;
+    use netpol_core::testing::{Choices, History};
+
+    use super::*;
+
+    /// Options that differ in all that rendering depends on.
+    fn options(seed: u64) -> Options {
+        let log =
+            Log { group: 1, per_second: (seed & 2 == 0).then_some(5), accepted: seed & 4 == 0 };
+        let log = (seed & 1 == 0).then_some(log);
+        Options { log, audit: seed & 8 == 0, counters: seed & 16 == 0, ..Options::default() }
     }
-    if family == Family::V6 {
-        let rules = DISCOVERY.map(|(first, last)| {
-            let kind = Statement::IcmpType(first, last);
-            [Statement::Protocol(ICMPV6), kind, Statement::Verdict(Verdict::Accept)].into()
-        });
-        let comment = Some(Comment::new("neighbour discovery is never denied"));
-        chains.insert(discovery_chain(), Chain { base: None, comment, rules: rules.into() });
-    }
-    chains
-}
 
-/// What becomes of packets from the middle of connections that nobody knows: those are dropped that
-/// may be answers of a connection that the policies of a local endpoint might deny.
-fn stray(self_traffic: SelfTraffic, options: &Options) -> [(Name, Chain); 2] {
-    let mut rules: Vec<Rule> =
-        vec![[Statement::Untracked, Statement::Verdict(Verdict::Return)].into()];
-    if self_traffic == SelfTraffic::Allowed {
-        rules
-            .push([Statement::PairIn(own_addresses()), Statement::Verdict(Verdict::Accept)].into());
-    }
-    let answers = [(Side::Source, Direction::Ingress), (Side::Destination, Direction::Egress)];
-    rules.extend(answers.map(|(side, direction)| {
-        let denied = Verdict::Goto(denied_stray_chain());
-        [Statement::AddressIn(side, isolated_set(direction)), Statement::Verdict(denied)].into()
-    }));
-    let comment = "TCP and SCTP packets of connections that nobody knows";
-    let stray = Chain { base: None, comment: Some(Comment::new(comment)), rules };
-    let last = [Statement::Counter, Statement::Verdict(refusal(options))].into();
-    let denied = Chain { rules: vec![last], ..Chain::default() };
-    [(stray_chain(), stray), (denied_stray_chain(), denied)]
-}
-
-/// Where everything that is denied in a direction ends. In an audit it goes back to the base chain
-/// from there, so that the other end's policies are asked as well.
-fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) -> Chain {
-    let mut rules: Vec<Rule> = Vec::new();
-    if self_traffic == SelfTraffic::Allowed {
-        rules
-            .push([Statement::PairIn(own_addresses()), Statement::Verdict(Verdict::Accept)].into());
-    }
-    let mut last = vec![Statement::Counter];
-    if let Some(Log { group, per_second }) = options.log {
-        let log = Statement::Log { group, prefix: Prefix::new(&options.table, direction).text() };
-        match per_second {
-            Some(rate) => rules.push([Statement::Limit(rate), log].into()),
-            None => last.push(log),
+    /// What is kept up with programs is what is rendered from scratch, after every event.
+    #[test]
+    fn renderings_do_not_depend_on_history() {
+        let mut kinds = [0; 4];
+        for seed in 0..400_u64 {
+            let mut choices = Choices::from_seed(seed, 5000);
+            let history = History::new(&mut choices);
+            let scope = match seed % 3 {
+                0 => Scope::Cluster,
+                at => Scope::Node(name(&format!("node{}", at - 1))),
+            };
+            let mut cluster = Cluster::new(history.options);
+            let mut compiler = Compiler::new(history.options, scope);
+            let mut renderer = Renderer::new(options(seed));
+            let mut kept = renderer.empty();
+            let mut events = Vec::new();
+            for _ in 0..60 {
+                events.push(history.step(&mut choices, &mut cluster));
+                let changes = cluster.take_changes();
+                let program = compiler.update(&cluster, &changes);
+                if choices.one_in(4) {
+                    continue;
+                }
+                let difference = renderer.update(program);
+                for (family, difference) in &difference {
+                    let before = kept.tables.get(family).unwrap();
+                    for (name, set) in &difference.sets {
+                        match set {
+                            SetDifference::Whole(_) => kinds[0] += 1,
+                            SetDifference::Gone => kinds[1] += 1,
+                            SetDifference::Elements { removed, added, .. } => {
+                                kinds[2] += 1;
+                                let held = &before.sets.get(name).unwrap().elements;
+                                let exact = held.difference(added).unwrap();
+                                assert_eq!(exact.1, *added, "seed {seed}: added twice");
+                                let gone = removed.difference(held).unwrap();
+                                assert!(gone.0.is_empty(), "seed {seed}: {name} {removed:?}");
+                            }
+                        }
+                    }
+                    kinds[3] += difference.chains.len();
+                }
+                apply(difference, &mut kept);
+                let fresh = render(program, &options(seed));
+                assert!(
+                    kept == fresh,
+                    "seed {seed} after {events:?}: kept\n{kept}\nfrom scratch\n{fresh}"
+                );
+                events.clear();
+            }
         }
+        assert!(kinds.iter().all(|count| *count > 100), "{kinds:?}");
     }
-    last.push(Statement::Verdict(refusal(options)));
-    rules.push(Rule { statements: last, comment: None });
-    Chain { rules, ..Chain::default() }
-}
-
-/// What happens to a packet that is denied.
-fn refusal(options: &Options) -> Verdict {
-    if options.audit { Verdict::Return } else { Verdict::Drop }
-}
-
-fn dispatch_map(direction: Direction) -> Name {
-    Name::known(match direction {
-        Direction::Egress => "egress",
-        Direction::Ingress => "ingress",
-    })
-}
-
-pub(crate) fn denied_chain(direction: Direction) -> Name {
-    Name::known(match direction {
-        Direction::Egress => "denied-out",
-        Direction::Ingress => "denied-in",
-    })
-}
-
-/// The keys of the [`dispatch_map`].
-fn isolated_set(direction: Direction) -> Name {
-    Name::known(match direction {
-        Direction::Egress => "isolated-out",
-        Direction::Ingress => "isolated-in",
-    })
-}
-
-fn stray_chain() -> Name {
-    Name::known("stray")
-}
-
-fn denied_stray_chain() -> Name {
-    Name::known("denied-stray")
-}
-
-fn discovery_chain() -> Name {
-    Name::known("discovery")
-}
-
-fn own_map() -> Name {
-    Name::known("own")
-}
-
-fn own_addresses() -> Name {
-    Name::known("self")
 }

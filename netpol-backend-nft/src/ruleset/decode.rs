@@ -133,9 +133,12 @@ impl TableReader {
         }
     }
 
-    /// What the counters of a chain's rules say, in sum.
-    pub(crate) fn count(&self, chain: &Name) -> Count {
-        self.counts.get(chain).copied().unwrap_or_default()
+    /// What the counters of all rules of some chains say, in sum.
+    pub(crate) fn count(&self, chains: impl Fn(&Name) -> bool) -> Count {
+        let mut sum = Count::default();
+        let counts = self.counts.iter().filter(|(name, _)| chains(name));
+        counts.for_each(|(_, count)| sum += *count);
+        sum
     }
 
     pub(crate) fn finish(mut self) -> Table {

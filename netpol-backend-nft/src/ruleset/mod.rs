@@ -5,6 +5,7 @@
 //! more, so that a rule which the kernel would refuse for its shape cannot be written down.
 
 mod decode;
+mod difference;
 mod encode;
 mod interpret;
 mod text;
@@ -16,6 +17,7 @@ pub use netpol_core::model::Family;
 
 pub use crate::name::{Comment, Name, NameError};
 pub(crate) use decode::{TableReader, element_key};
+pub(crate) use difference::{Difference, SetDifference, TableDifference};
 pub(crate) use encode::{number, remove, write};
 pub use interpret::{Packet, Standing, Transport, Undecided};
 pub(crate) use text::keyword;

@@ -20,6 +20,16 @@ pub struct Members {
     pub deny: Vec<IpAddr>,
 }
 
+/// Who an address is to classes: found once, for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Single {
+    identity: IdentityId,
+    /// It means something of its own.
+    known: bool,
+    /// It is the own node's and no ordinary endpoint's.
+    own_node: bool,
+}
+
 impl Program {
     /// The addresses that a class allows.
     ///
@@ -62,16 +72,24 @@ impl Program {
         Members { default: class.default, ranges, allow: Vec::new(), deny: Vec::new() }
     }
 
+    /// Who an address is to classes.
+    pub fn single(&self, address: IpAddr) -> Single {
+        let found = self.inner.addresses.lookup(address);
+        Single {
+            identity: found.identity(),
+            known: self.inner.addresses.known(address).is_some(),
+            own_node: self.is_at_own_node(address, found),
+        }
+    }
+
     /// What a class says of an address that means something of its own; `None` of all others, whose verdict follows from
     /// `default` and `ranges` of the [`members`](Self::members). Single addresses are listed there if it differs.
-    pub fn member(&self, id: ClassId, address: IpAddr) -> Option<Verdict> {
+    pub fn member(&self, id: ClassId, single: Single) -> Option<Verdict> {
         let class = self.class(id);
-        let known = self.inner.addresses.lookup(address);
-        if self.is_at_own_node(address, known) && class.allows_own_node(known.identity()) {
+        if single.own_node && class.allows_own_node(single.identity) {
             return Some(Verdict::Allow);
         }
-        let known = self.inner.addresses.known(address)?;
-        Some(class.verdict(known.identity()))
+        single.known.then(|| class.verdict(single.identity))
     }
 
     /// The addresses of the blocks that a class makes an exception of, single addresses aside.

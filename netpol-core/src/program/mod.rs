@@ -53,7 +53,7 @@ pub use class::{Class, ClassId};
 pub use decide::{Decision, Verdict};
 pub use diff::{Cell, DiffPeer, DiffSubject, Difference, Moved};
 pub use explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
-pub use members::Members;
+pub use members::{Members, Single};
 pub use partition::TrafficRange;
 pub use profile::{PortMap, Profile, ProfileId};
 pub use reach::{Party, Reach};
@@ -269,6 +269,11 @@ impl EndpointEntry {
     /// Its addresses.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+
+    /// Whether it is in the program's scope.
+    pub fn is_policed(&self) -> bool {
+        self.profile.is_some()
     }
 
     /// What it may do. An endpoint outside of the program's scope has the open profile's id.
