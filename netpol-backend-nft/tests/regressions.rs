@@ -479,7 +479,10 @@ fn long_names() -> Result<(), String> {
         scene.cluster.upsert_policy(Policy { key, subject, ..isolates });
     }
     let program = compile(&scene.cluster, Scope::Node(name("n1")));
-    let options = Options { log: Some(Log { group: 7, per_second: None }), ..Options::default() };
+    let options = Options {
+        log: Some(Log { group: 7, per_second: None, accepted: false }),
+        ..Options::default()
+    };
     let changes = scene.on("n1", || {
         let mut kernel = Nft::open(options).expect("nf_tables");
         [(); 2].map(|()| kernel.sync(&program).expect("accepted").change)

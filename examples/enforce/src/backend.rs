@@ -34,7 +34,7 @@ pub struct Options {
 impl Default for Options {
     /// As the backends' own defaults.
     fn default() -> Self {
-        let netpol_backend_nft::Options { table, log, owned, audit } = Default::default();
+        let netpol_backend_nft::Options { table, log, owned, audit, .. } = Default::default();
         Self { instance: table, log, owned, audit }
     }
 }
@@ -84,6 +84,7 @@ fn open_nft(options: &Options) -> Result<Opened, Error> {
         log: options.log,
         owned: options.owned,
         audit: options.audit,
+        ..Default::default()
     })?;
     // Opening a socket says little about what the kernel has, and what the caller may do.
     nft.status()?;

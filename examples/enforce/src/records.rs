@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use netpol_backend_nft::nflog::{Denial, Listener, Report};
+use netpol_backend_nft::nflog::{Listener, Packet, Report};
 use netpol_core::backend::Error;
 use netpol_core::model::{Direction, End, Flow, PolicyKey, Tier, Traffic};
 use netpol_core::program::{self, Judgement, Outcome, Reason, RuleRef, Step};
@@ -112,8 +112,9 @@ pub struct TraceStep {
 
 impl Record {
     /// The record of a denied packet, explained by the program that was in force when it was heard of.
-    pub fn new(denial: &Denial, verdict: Verdict, in_force: &Numbered) -> Self {
-        let Denial { direction, flow } = denial;
+    pub fn new(denied: &Packet, verdict: Verdict, in_force: &Numbered) -> Self {
+        let Packet { prefix, flow } = denied;
+        let direction = &prefix.direction;
         let explanation = in_force.program.explain(flow);
         let judgement = match direction {
             Direction::Egress => explanation.egress,
@@ -192,9 +193,9 @@ impl Recorder {
                 self.metrics.lost_records();
                 Some(Heard::Lost)
             }
-            Some(Report::Denied(denial)) => {
+            Some(Report::Packet(denied)) => {
                 self.metrics.recorded();
-                let record = Record::new(&denial, self.verdict, &self.in_force.get());
+                let record = Record::new(&denied, self.verdict, &self.in_force.get());
                 Some(Heard::Record(Box::new(record)))
             }
         })
@@ -270,6 +271,7 @@ fn display<S: Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok,
 
 #[cfg(test)]
 mod tests {
+    use netpol_backend_nft::nflog::Prefix;
     use netpol_core::manifest::{ReadOptions, Value, load};
     use netpol_core::model::Options;
     use netpol_core::{Cluster, Scope, compile};
@@ -301,8 +303,10 @@ mod tests {
             Flow::new(from.parse().unwrap(), to.parse().unwrap(), traffic)
         };
         let flow = flow("10.0.0.2", "10.0.0.1", Traffic::tcp(22));
-        let denial = Denial { direction: Direction::Ingress, flow };
-        let mut record = Record::new(&denial, Verdict::Deny, &in_force);
+        let denied =
+            |text: &str| Packet { prefix: Prefix::parse(text).unwrap(), flow: flow.clone() };
+        let ingress = denied("netpol: ingress denied ");
+        let mut record = Record::new(&ingress, Verdict::Deny, &in_force);
         record.time = SystemTime::UNIX_EPOCH;
         assert_eq!(
             serde_json::to_value(&record).unwrap(),
@@ -325,7 +329,7 @@ mod tests {
                 "programGeneration": 3,
             })
         );
-        let allowed = Denial { direction: Direction::Egress, ..denial };
+        let allowed = denied("netpol: egress denied ");
         let record = Record::new(&allowed, Verdict::Deny, &in_force);
         assert!(record.policies.is_empty() && record.reason.contains("changed since"));
     }

@@ -300,6 +300,13 @@ fn find(list: &[AddressVerdict], address: IpAddr) -> Option<&AddressVerdict> {
     list.get(at)
 }
 
+fn pairs(elements: &Elements) -> Option<&Vec<(IpAddr, IpAddr)>> {
+    match elements {
+        Elements::AddressPairs(pairs) => Some(pairs),
+        _ => None,
+    }
+}
+
 /// Whether a packet could be denied between the steps although both rulesets let it pass: an
 /// endpoint starts or ceases to be judged, by sets that at the same time gain or lose others than
 /// the endpoint itself. `None` if a verdict changes, which the steps cannot do at all.
@@ -311,10 +318,6 @@ fn loses_a_peer(
     if !differing.values().any(|it| matches!(it.role, Some(Role::Judges(_)))) {
         return Some(false);
     }
-    let pairs = |elements| match elements {
-        &Elements::AddressPairs(ref pairs) => Some(pairs),
-        _ => None,
-    };
     let there = old.sets.values().filter_map(|set| pairs(&set.elements));
     let new = difference.sets.values().filter_map(|set| match set {
         SetDifference::Whole(set) => pairs(&set.elements),
