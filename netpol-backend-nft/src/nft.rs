@@ -226,7 +226,8 @@ impl Nft {
         Ok(verify(&self.read()?.unwrap_or(nothing), program))
     }
 
-    /// Listens to the changes that others make to our tables from now on.
+    /// Listens to the changes that others make to our tables from now on. The calling thread has to
+    /// be in the network namespace that this was opened in.
     ///
     /// # Errors
     ///

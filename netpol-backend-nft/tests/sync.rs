@@ -4,9 +4,10 @@
 mod support;
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use netpol_backend_nft::{Change, Error, Nft, Options, Report, render};
+use netpol_backend_nft::{Change, Error, Name, Nft, Options, Report, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::name;
@@ -209,5 +210,64 @@ fn concurrent_writers_do_not_mix() {
         let left = open().read().expect("read").expect("present");
         let left = left.normalised();
         assert!((1..=4).any(|seed| left == rendered(&program(seed)).normalised()));
+    });
+}
+
+/// Somebody who commits all the time, to tables of his own: a change may have to be tried again, but
+/// ends complete.
+#[test]
+fn others_commit_all_the_time() {
+    in_namespace("others_commit_all_the_time", || {
+        let over = AtomicBool::new(false);
+        let other = Options { table: Name::new("other").expect("a name"), ..Options::default() };
+        let mut other = Nft::open(other).expect("nf_tables");
+        let mut kernel = open();
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let mut commits = 0;
+                while !over.load(Ordering::Relaxed) {
+                    for number in 0..2 {
+                        // He is as much in our way as we are in his.
+                        commits += usize::from(other.sync(&program(number)).is_ok());
+                    }
+                }
+                commits
+            });
+            let (mut made, mut given_up) = (0, 0);
+            for number in 0..400 {
+                match kernel.sync(&program(number % 8)) {
+                    Ok(report) => made += usize::from(report.steps > 0),
+                    Err(Error::Contended) => given_up += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+            let commits = others.join().expect("it ends");
+            assert!(commits > 50 && made > 50, "{commits}, {made} made, {given_up} given up");
+        });
+        kernel.sync(&program(3)).expect("nobody is left");
+        assert_in_force(&mut kernel, &program(3), "afterwards");
+        assert_eq!(kernel.verify(&program(3)).expect("read"), []);
+    });
+}
+
+/// After a clean-up the kernel's rules are what they were, to the last number.
+#[test]
+fn nothing_is_left_behind() {
+    in_namespace("nothing_is_left_behind", || {
+        let rules = "table ip other { set s { type ipv4_addr; elements = { 192.0.2.1 }\n}\n\
+                     chain c { type filter hook forward priority 0; ip saddr @s counter drop\n}\n}\n";
+        if !nft_load(rules) {
+            return;
+        }
+        let list = || nft(&["-j", "list", "ruleset"]).expect("listed");
+        let before = list();
+        let mut kernel = open();
+        for number in 0..20 {
+            kernel.sync(&program(number)).expect("written");
+        }
+        assert_ne!(list(), before);
+        kernel.remove().expect("removed");
+        assert_eq!(list(), before);
     });
 }

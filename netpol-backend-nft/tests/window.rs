@@ -14,11 +14,12 @@ mod support;
 mod wire;
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use netpol_backend_nft::Nft;
+use netpol_backend_nft::{Interference, Nft, Process};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{End, Flow, Objects, Traffic};
@@ -208,5 +209,70 @@ fn no_packet_is_misjudged() {
         let rate = packets as f64 / time.as_secs_f64();
         eprintln!("{packets} packets ({rate:.0} per second), {decisive} of them while one of");
         eprintln!("{changes} changes was under way: each as a program in force said");
+    });
+}
+
+/// Somebody deletes our tables, and a host that listens restores them: how long packets pass that
+/// should not, as packets see it.
+#[test]
+fn a_flushed_table_is_back_at_once() {
+    in_namespace("a_flushed_table_is_back_at_once", || {
+        let fits = |scene: &Scene| scene.probes.iter().any(|(_, verdicts)| !verdicts[0]);
+        let scene = (0..).map(Scene::new).find(fits).expect("there is one");
+        let [program, ..] = scene.programs.as_slice() else { return };
+        let denied = scene.probes.iter().find(|(_, verdicts)| !verdicts[0]).expect("it fits").0;
+        let (testbed, mut wire) = Wire::through_a_node();
+        let mut kernel = testbed.in_node("n", open).expect("a node");
+        kernel.sync(program).expect("written");
+        let mut monitor =
+            testbed.in_node("n", || kernel.monitor()).expect("a node").expect("heard");
+        let over = AtomicBool::new(false);
+        let repaired: Mutex<Vec<Process>> = Mutex::default();
+        std::thread::scope(|scope| {
+            let _over = Over(&over);
+            scope.spawn(|| {
+                let _over = Over(&over);
+                while !over.load(Ordering::SeqCst) {
+                    match monitor.wait(Some(Duration::from_millis(20))).expect("heard") {
+                        Some(Interference::By(Some(process))) => {
+                            let report = kernel.sync(program).expect("repaired");
+                            assert!(report.interfered && report.steps > 0, "{report:?}");
+                            repaired.lock().expect("no panic").push(process);
+                        }
+                        None => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            });
+            wire.stay();
+            let mut shortest = Duration::MAX;
+            let foreign = ["flush ruleset", "delete table ip netpol; delete table ip6 netpol"];
+            for (round, foreign) in foreign.into_iter().cycle().take(10).enumerate() {
+                assert!(!wire.passes(denied), "round {round}");
+                let run = || Command::new("nft").arg(foreign).stdout(Stdio::null()).spawn();
+                let Ok(mut nft) = testbed.in_node("n", run).expect("a node") else {
+                    eprintln!("SKIPPED: there is no nft tool");
+                    return;
+                };
+                let mut opened = None;
+                let mut closed = Instant::now();
+                while repaired.lock().expect("no panic").len() <= round {
+                    assert!(!over.load(Ordering::SeqCst), "the guard has given up");
+                    let ended = nft.try_wait().expect("asked");
+                    assert!(ended.is_none_or(|status| status.success()), "nft refused {foreign}");
+                    if wire.passes(denied) {
+                        closed = Instant::now();
+                        opened.get_or_insert(closed);
+                    }
+                }
+                nft.wait().expect("it ends");
+                shortest = shortest.min(opened.map_or(Duration::ZERO, |opened| closed - opened));
+                let process = repaired.lock().expect("no panic").last().cloned().expect("there");
+                assert!(process.name == "nft" && process.pid > 0, "{process:?}");
+            }
+            // A busy machine may hold up the guard, but not always.
+            eprintln!("open for {shortest:?} at best");
+            assert!(shortest < Duration::from_millis(100), "{shortest:?}");
+        });
     });
 }
