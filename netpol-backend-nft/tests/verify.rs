@@ -93,7 +93,7 @@ fn what_is_in_the_kernel_is_proven() {
 #[test]
 fn a_disabled_table_is_not_vouched_for() {
     in_namespace("a_disabled_table_is_not_vouched_for", || {
-        let has_v4 = |it: &Program| {
+        let has_v4 = |it: &netpol_core::Program| {
             it.endpoints().any(|entry| entry.addresses().iter().any(|it| it.is_ipv4()))
         };
         let program = (0..).map(program).find(has_v4).expect("there are many");
