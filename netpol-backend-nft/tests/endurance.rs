@@ -119,7 +119,7 @@ fn policy(number: usize, choices: &mut Choices<'_>) -> Policy {
 fn events_without_end() {
     in_namespace("events_without_end", || {
         let long = std::env::var_os("NETPOL_LONG").is_some();
-        let events = if long { 1_000_000 } else { 4000 };
+        let events = if long { 1_000_000 } else { 2000 };
         let mut cluster = Cluster::new(Readings::default());
         let scope = Scope::Node(name(HERE));
         let mut compiler = Compiler::new(Readings::default(), scope.clone());
@@ -149,6 +149,10 @@ fn events_without_end() {
             let sets = found.tables.values().flat_map(|table| table.sets.values());
             most_elements = most_elements.max(sets.map(|set| set.elements.len()).sum());
             memory.push(Memory::now());
+            if long {
+                let (events, now) = ((look + 1) * events / LOOKS, memory[look]);
+                eprintln!("{events} events after {:?}: {now:?}", start.elapsed());
+            }
         }
         kernel.remove().expect("removed");
         if let Some(left) = nft(&["list", "ruleset"]) {
