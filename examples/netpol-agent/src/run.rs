@@ -42,8 +42,11 @@ const LOOK: Duration = Duration::from_secs(15);
 pub(crate) fn run(args: Args) -> Result<()> {
     let options = backend::Options {
         instance: args.instance.clone(),
-        log: (args.log_denied > 0)
-            .then_some(Log { group: args.log_group, per_second: Some(args.log_denied) }),
+        log: (args.log_denied > 0).then_some(Log {
+            group: args.log_group,
+            per_second: Some(args.log_denied),
+            accepted: false,
+        }),
         ..backend::Options::default()
     };
     let opened = open(args.backend, &options)?;

@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub use netpol_backend_nft::Log;
-use netpol_backend_nft::nflog::Prefix;
+use netpol_backend_nft::nflog::{Outcome, Prefix};
 use netpol_core::model::{Direction, Family, SelfTraffic};
 use netpol_core::program::{EndpointEntry, Program};
 
@@ -258,8 +258,9 @@ fn denied(
 /// that the other end's policies are asked as well.
 fn drop_rules(options: &Options, direction: Direction) -> Vec<Rule> {
     let mut rules = Vec::new();
-    if let Some(Log { group, per_second }) = options.log {
-        let prefix = Prefix { table: options.name.to_string(), direction };
+    if let Some(Log { group, per_second, .. }) = options.log {
+        let outcome = if options.audit { Outcome::Audited } else { Outcome::Denied };
+        let prefix = Prefix { table: options.name.to_string(), direction, outcome, profile: None };
         let limit = per_second.map(|rate| {
             // What the kernel makes of it, so that it reads back as it was written.
             let interval = FASTEST_LIMIT / rate.clamp(1, FASTEST_LIMIT);
