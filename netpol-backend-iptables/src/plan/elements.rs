@@ -125,8 +125,15 @@ fn uses<'t>(table: &'t Table, set: &'t Name) -> impl Iterator<Item = bool> + 't 
     let rules = table.chains.values().flatten();
     rules.filter_map(move |rule| {
         let (used, _, inverted) = rule.set()?;
-        (used == set).then_some(inverted == (rule.target == Target::Return))
+        // The stray packets of those that are in the set are dropped.
+        let allows = !matches!(&rule.target, Target::Goto(chain) if is_denied_stray(chain));
+        (used == set).then_some(inverted == allows)
     })
+}
+
+/// The one chain that a set's members are sent to because they are in it, and not allowed by it.
+fn is_denied_stray(chain: &Name) -> bool {
+    chain.as_str().ends_with("-denied-stray")
 }
 
 /// Pairs of one endpoint's addresses, about which no set is asked.

@@ -111,7 +111,8 @@ impl Builder<'_> {
 fn render_table(program: &Program, options: &Options, family: Family) -> Table {
     let name = &options.name;
     let builder = Builder { program, name, family, chains: BTreeMap::new(), sets: BTreeMap::new() };
-    let mut profiles = Profiles::new(builder);
+    let reported = options.log.filter(|log| log.accepted);
+    let mut profiles = Profiles::new(builder, reported.is_some());
     let mut leaves: [BTreeMap<IpAddr, Leaf>; 2] = Default::default();
     for endpoint in program.endpoints() {
         for (direction, leaves) in Direction::ALL.into_iter().zip(&mut leaves) {
@@ -139,6 +140,11 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
         let denied = denied(&mut builder, direction, &own);
         builder.chains.insert(denied_chain(name, direction), denied);
         builder.chains.insert(drop_chain(name, direction), drop_rules(options, direction));
+    }
+    for (log, direction) in reported.into_iter().flat_map(|log| Direction::ALL.map(|it| (log, it)))
+    {
+        let rules = allowed_rules(options, log, direction);
+        builder.chains.insert(allowed_chain(name, direction), rules);
     }
     let stray = stray(&mut builder, &own);
     builder.chains.extend(stray);
@@ -258,19 +264,29 @@ fn denied(
 /// that the other end's policies are asked as well.
 fn drop_rules(options: &Options, direction: Direction) -> Vec<Rule> {
     let mut rules = Vec::new();
-    if let Some(Log { group, per_second, .. }) = options.log {
+    if let Some(log) = options.log {
         let outcome = if options.audit { Outcome::Audited } else { Outcome::Denied };
-        let prefix = Prefix { table: options.name.to_string(), direction, outcome, profile: None };
-        let limit = per_second.map(|rate| {
-            // What the kernel makes of it, so that it reads back as it was written.
-            let interval = FASTEST_LIMIT / rate.clamp(1, FASTEST_LIMIT);
-            Match::Limit(FASTEST_LIMIT / interval)
-        });
-        let prefix = Comment::new(&prefix.to_string());
-        rules.push(Rule::new(Vec::from_iter(limit), Target::Report { group, prefix }));
+        rules.push(report(options, log, direction, outcome));
     }
     rules.push(Rule::new([], refusal(options)));
     rules
+}
+
+/// Tells of a packet. Which profile judged it follows from its addresses.
+fn report(options: &Options, log: Log, direction: Direction, outcome: Outcome) -> Rule {
+    let limit = log.per_second.map(|rate| {
+        // What the kernel makes of it, so that it reads back as it was written.
+        let interval = FASTEST_LIMIT / rate.clamp(1, FASTEST_LIMIT);
+        Match::Limit(FASTEST_LIMIT / interval)
+    });
+    let prefix = Prefix { table: options.name.to_string(), direction, outcome, profile: None };
+    let prefix = Comment::new(&prefix.to_string());
+    Rule::new(Vec::from_iter(limit), Target::Report { group: log.group, prefix })
+}
+
+/// Where connections end that are allowed, if they are to be reported.
+fn allowed_rules(options: &Options, log: Log, direction: Direction) -> Vec<Rule> {
+    vec![report(options, log, direction, Outcome::Allowed), Rule::new([], Target::Return)]
 }
 
 /// What happens to a packet that is denied.
@@ -317,6 +333,13 @@ fn denied_chain(name: &Instance, direction: Direction) -> Name {
     name.name(match direction {
         Direction::Egress => "denied-out",
         Direction::Ingress => "denied-in",
+    })
+}
+
+pub(crate) fn allowed_chain(name: &Instance, direction: Direction) -> Name {
+    name.name(match direction {
+        Direction::Egress => "allowed-out",
+        Direction::Ingress => "allowed-in",
     })
 }
 

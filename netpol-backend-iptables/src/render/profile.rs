@@ -11,7 +11,7 @@ use netpol_core::program::{
 };
 
 use super::dispatch::WIDTH;
-use super::{Builder, denied_chain};
+use super::{Builder, allowed_chain, denied_chain};
 use crate::name::{Comment, ContentKey, Name};
 use crate::ruleset::{Block, Match, Rule, Set, Side, Target, covering};
 
@@ -26,6 +26,8 @@ const EXPERIMENTAL: Traffic = Traffic::Other(253);
 /// Collects the chains and sets that profiles need, for one family.
 pub(super) struct Profiles<'p> {
     builder: Builder<'p>,
+    /// Allowed connections are reported.
+    reports_allowed: bool,
     /// Which other ends a class allows.
     peers: HashMap<ClassId, Peers>,
     /// Where an endpoint's packets are sent to, by profile and direction.
@@ -58,8 +60,8 @@ struct Ports {
 }
 
 impl<'p> Profiles<'p> {
-    pub(super) fn new(builder: Builder<'p>) -> Self {
-        Self { builder, peers: HashMap::new(), entries: HashMap::new() }
+    pub(super) fn new(builder: Builder<'p>, reports_allowed: bool) -> Self {
+        Self { builder, reports_allowed, peers: HashMap::new(), entries: HashMap::new() }
     }
 
     pub(super) fn finish(self) -> Builder<'p> {
@@ -190,12 +192,12 @@ impl<'p> Profiles<'p> {
     ) -> Rule {
         let mut matches = ports.matches(slots);
         let target = match peers {
-            Peers::All => Target::Return,
+            Peers::All => self.allowed(direction),
             Peers::None => self.denied(direction),
             // Whoever is not allowed here falls through to where all are denied.
             Peers::Some { set, inverted } if ports.rest == Peers::None => {
                 matches.push(in_set(set, *inverted, direction));
-                Target::Return
+                self.allowed(direction)
             }
             Peers::Some { .. } => {
                 let rules = self.last(&[], peers, direction);
@@ -213,12 +215,19 @@ impl<'p> Profiles<'p> {
     fn last(&mut self, matches: &[Match], peers: &Peers, direction: Direction) -> Vec<Rule> {
         let denied = Rule::new(matches, self.denied(direction));
         match peers {
-            Peers::All => vec![Rule::new(matches, Target::Return)],
+            Peers::All => vec![Rule::new(matches, self.allowed(direction))],
             Peers::None => vec![denied],
             Peers::Some { set, inverted } => {
                 let allowed = [matches, &[in_set(set, *inverted, direction)]].concat();
-                vec![Rule::new(allowed, Target::Return), denied]
+                vec![Rule::new(allowed, self.allowed(direction)), denied]
             }
+        }
+    }
+
+    fn allowed(&self, direction: Direction) -> Target {
+        match self.reports_allowed {
+            true => Target::Goto(allowed_chain(self.builder.name, direction)),
+            false => Target::Return,
         }
     }
 
