@@ -3,10 +3,14 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use netpol_backend_iptables::{Instance, Iptables, Variant};
 use netpol_backend_nft::conntrack::Conntrack;
 use netpol_backend_nft::nflog::Listener;
 use netpol_backend_nft::{Log, Monitor, Name, Nft};
 use netpol_core::backend::{Backend, Error, ErrorKind};
+use netpol_core::program::Program;
+
+use crate::preview::{self, Preview};
 
 /// What puts programs into force: the value of `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -16,6 +20,12 @@ pub enum Choice {
     Auto,
     /// nf_tables, over netlink
     Nft,
+    /// iptables, ip6tables and ipset, of the variant that the host uses already
+    Iptables,
+    /// iptables of the variant that writes nf_tables rules
+    IptablesNft,
+    /// iptables of the older variant
+    IptablesLegacy,
 }
 
 /// How a backend is opened.
@@ -55,8 +65,52 @@ pub struct Opened {
 ///
 /// If the kernel does not have it, or the caller may not use it.
 pub fn open(choice: Choice, options: &Options) -> Result<Opened, Error> {
-    match choice {
-        Choice::Auto | Choice::Nft => open_nft(options),
+    match choice.variant() {
+        Some(variant) => open_iptables(options, variant),
+        None => match open_nft(options) {
+            Err(error) if choice == Choice::Auto && error.kind() == ErrorKind::Unsupported => {
+                // What is told is what the first choice lacks, unless there is a second.
+                open_iptables(options, Variant::Auto).map_err(|_| error)
+            }
+            opened => opened,
+        },
+    }
+}
+
+/// What would be written to a kernel that has nothing yet, in the syntax of the backend's own tool. Needs no privileges.
+///
+/// # Errors
+///
+/// If the instance's name is none for this backend.
+pub fn render(choice: Choice, options: &Options, program: &Program) -> Result<String, Error> {
+    Ok(match choice.variant() {
+        Some(variant) => {
+            let options = iptables_options(options, variant)?;
+            netpol_backend_iptables::render(program, &options).to_string()
+        }
+        None => netpol_backend_nft::render(program, &nft_options(options)).to_string(),
+    })
+}
+
+/// What a synchronisation would do now, a line for each change of the kernel's state. Nothing is changed.
+///
+/// # Errors
+///
+/// If what is in force cannot be read.
+pub fn preview(choice: Choice, options: &Options, program: &Program) -> Result<Preview, Error> {
+    match choice.variant() {
+        Some(variant) => {
+            let options = iptables_options(options, variant)?;
+            let present = Iptables::open(options.clone())?.read()?;
+            let wanted = netpol_backend_iptables::render(program, &options);
+            Ok(preview::of_calls(present, wanted))
+        }
+        None => {
+            let options = nft_options(options);
+            let present = Nft::open(options.clone())?.read()?;
+            let wanted = netpol_backend_nft::render(program, &options);
+            Ok(preview::of_transactions(present.as_ref(), wanted))
+        }
     }
 }
 
@@ -79,17 +133,44 @@ pub fn open_listener(options: &Options, log: Log) -> Result<Listener, Error> {
 }
 
 fn open_nft(options: &Options) -> Result<Opened, Error> {
-    let mut nft = Nft::open(netpol_backend_nft::Options {
-        table: options.instance.clone(),
-        log: options.log,
-        owned: options.owned,
-        audit: options.audit,
-        ..Default::default()
-    })?;
+    let mut nft = Nft::open(nft_options(options))?;
     // Opening a socket says little about what the kernel has, and what the caller may do.
     nft.status()?;
     let monitor = nft.monitor()?;
     Ok(Opened { backend: Box::new(nft), monitor: Some(monitor) })
+}
+
+fn nft_options(options: &Options) -> netpol_backend_nft::Options {
+    let Options { instance, log, owned, audit } = options.clone();
+    netpol_backend_nft::Options { table: instance, log, owned, audit, ..Default::default() }
+}
+
+fn open_iptables(options: &Options, variant: Variant) -> Result<Opened, Error> {
+    let mut iptables = Iptables::open(iptables_options(options, variant)?)?;
+    // The tools being there says nothing about what the caller may do.
+    iptables.status()?;
+    Ok(Opened { backend: Box::new(iptables), monitor: None })
+}
+
+fn iptables_options(
+    options: &Options,
+    variant: Variant,
+) -> Result<netpol_backend_iptables::Options, Error> {
+    let Options { instance, log, audit, .. } = options;
+    let name = Instance::new(instance.as_str()).map_err(|it| Error::new(ErrorKind::Refused, it))?;
+    Ok(netpol_backend_iptables::Options { name, variant, log: *log, audit: *audit })
+}
+
+impl Choice {
+    /// Which iptables, unless it is nft.
+    fn variant(self) -> Option<Variant> {
+        match self {
+            Self::Auto | Self::Nft => None,
+            Self::Iptables => Some(Variant::Auto),
+            Self::IptablesNft => Some(Variant::Nft),
+            Self::IptablesLegacy => Some(Variant::Legacy),
+        }
+    }
 }
 
 /// Whether a privilege or a part of the kernel is missing, so that trying again is in vain.
@@ -102,6 +183,9 @@ impl fmt::Display for Choice {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Nft => "nft",
+            Self::Iptables => "iptables",
+            Self::IptablesNft => "iptables-nft",
+            Self::IptablesLegacy => "iptables-legacy",
         })
     }
 }

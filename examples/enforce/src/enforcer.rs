@@ -180,9 +180,11 @@ impl Enforcer {
                 return Err(Failed { error, retry_in });
             }
         };
-        let latency = self.pending.take().map(|seen| acknowledged.saturating_duration_since(seen));
+        let newer = std::mem::take(&mut self.newer);
+        let seen = self.pending.take().filter(|_| newer);
+        let latency = seen.map(|seen| acknowledged.saturating_duration_since(seen));
         self.metrics.synced(self.backend.name(), &report, synced_in, latency);
-        if std::mem::take(&mut self.newer) {
+        if newer {
             self.in_force.set(self.compiler.program().clone());
         }
         let generation = self.in_force.generation();
@@ -274,7 +276,7 @@ impl Enforcer {
     }
 }
 
-/// `nft: updated, 2 commits, 336 bytes; compiled in 0.1 ms, in force after 0.4 ms, 1 connection cut`.
+/// `updated in 2 commits, 336 bytes, compiled in 0.1 ms, in force after 0.4 ms, 1 connection cut`.
 impl fmt::Display for Applied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;

@@ -9,7 +9,7 @@
 //!                        +--> Metrics --> serve (/metrics, /healthz, /readyz)
 //! ```
 //!
-//! - [`backend`]: `--backend auto|nft`, opened as a [`Backend`](netpol_core::backend::Backend) with a monitor of other
+//! - [`backend`]: `--backend auto|nft|iptables`, opened as a [`Backend`](netpol_core::backend::Backend) with a monitor of other
 //!   hands.
 //! - [`Enforcer`]: owns the cluster, the compiler and the backend; synchronous, without threads or timers of its own.
 //! - [`watch`]: notifications of changes by others, on a thread.
@@ -73,12 +73,16 @@
 
 pub mod backend;
 mod backoff;
+mod closed;
 mod drift;
 mod enforcer;
 mod in_force;
 pub mod metrics;
+mod preview;
 pub mod records;
 
+pub use closed::closed;
 pub use drift::{Culprit, watch};
 pub use enforcer::{Applied, Enforcer, Failed, Settings};
 pub use in_force::{InForce, Numbered};
+pub use preview::{Commit, Preview};

@@ -4,9 +4,12 @@
 
 mod commands;
 mod connectivity;
+mod daemon;
+mod doctor;
 mod exit;
 mod expectation;
 mod explanation;
+mod host;
 mod input;
 mod lint;
 mod live;
@@ -41,14 +44,21 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Apply(commands::apply::ApplyArgs),
     Check(commands::check::CheckArgs),
     Demo(commands::demo::DemoArgs),
     Diff(commands::diff::DiffArgs),
+    Doctor(commands::doctor::DoctorArgs),
     Explain(commands::explain::ExplainArgs),
+    Flush(commands::flush::FlushArgs),
     Lint(commands::lint::LintArgs),
     List(commands::list::ListArgs),
+    Render(commands::render::RenderArgs),
+    Run(commands::run::RunArgs),
+    Status(commands::status::StatusArgs),
     Test(commands::test::TestArgs),
     Validate(commands::validate::ValidateArgs),
+    Verify(commands::verify::VerifyArgs),
 }
 
 fn main() -> ExitCode {
@@ -66,13 +76,20 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<Exit, Failure> {
     let mut out = anstream::stdout().lock();
     match &cli.command {
+        Command::Apply(args) => commands::apply::run(args, &mut out),
         Command::Check(args) => commands::check::run(args, &mut out),
         Command::Demo(args) => commands::demo::run(args, &mut out),
         Command::Diff(args) => commands::diff::run(args, &mut out),
+        Command::Doctor(args) => commands::doctor::run(args, &mut out),
         Command::Explain(args) => commands::explain::run(args, &mut out),
+        Command::Flush(args) => commands::flush::run(args, &mut out),
         Command::Lint(args) => commands::lint::run(args, &mut out),
         Command::List(args) => commands::list::run(args, &mut out),
+        Command::Render(args) => commands::render::run(args, &mut out),
+        Command::Run(args) => commands::run::run(args, &mut out),
+        Command::Status(args) => commands::status::run(args, &mut out),
         Command::Test(args) => commands::test::run(args, &mut out),
         Command::Validate(args) => commands::validate::run(args, &mut out),
+        Command::Verify(args) => commands::verify::run(args, &mut out),
     }
 }

@@ -15,13 +15,28 @@ pub(crate) struct Source {
 }
 
 /// Reads what `argument` stands for: a file, standard input (`-`), or the `.yaml`, `.yml` and `.json` files of a
-/// directory in the order of their names.
+/// directory in the order of their names, but for hidden ones.
 pub(super) fn read(argument: &Path, recursive: bool) -> Result<Vec<Source>> {
-    if argument.as_os_str() == "-" {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
-        return Ok(vec![Source { name: "<stdin>".to_owned(), text }]);
+    if is_stdin(argument) {
+        return Ok(vec![read_stdin()?]);
     }
+    list(argument, recursive)?.iter().map(|path| read_file(path)).collect()
+}
+
+/// Whether `argument` stands for standard input.
+pub(crate) fn is_stdin(argument: &Path) -> bool {
+    argument.as_os_str() == "-"
+}
+
+/// Reads standard input, which can be done once.
+pub(crate) fn read_stdin() -> Result<Source> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+    Ok(Source { name: "<stdin>".to_owned(), text })
+}
+
+/// The files that `argument` stands for.
+pub(crate) fn list(argument: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     if argument.is_dir() {
         walk(argument, recursive, &mut paths)?;
@@ -29,10 +44,11 @@ pub(super) fn read(argument: &Path, recursive: bool) -> Result<Vec<Source>> {
     } else {
         paths.push(argument.to_owned());
     }
-    paths.iter().map(|path| read_file(path)).collect()
+    Ok(paths)
 }
 
-fn read_file(path: &Path) -> Result<Source> {
+/// Reads one file.
+pub(crate) fn read_file(path: &Path) -> Result<Source> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
     Ok(Source { name, text })
@@ -46,7 +62,7 @@ fn walk(directory: &Path, recursive: bool, paths: &mut Vec<PathBuf>) -> Result<(
         .collect();
     let mut entries = entries.with_context(unreadable)?;
     entries.sort();
-    for path in entries {
+    for path in entries.into_iter().filter(|path| !is_hidden(path)) {
         if path.is_dir() {
             if recursive {
                 walk(&path, recursive, paths)?;
@@ -59,4 +75,23 @@ fn walk(directory: &Path, recursive: bool, paths: &mut Vec<PathBuf>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// A directory and those within it, hidden ones left out.
+pub(crate) fn directories(top: &Path) -> Vec<PathBuf> {
+    let mut found = vec![top.to_owned()];
+    let mut at = 0;
+    while let Some(directory) = found.get(at) {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let inner: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|it| it.is_dir() && !is_hidden(it)).collect();
+        found.extend(inner);
+        at += 1;
+    }
+    found
+}
+
+/// What editors and mounted volumes keep beside the files that are meant begins with a dot.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."))
 }

@@ -1,7 +1,7 @@
 //! Manifests from files, directories and standard input.
 
-mod document;
-mod files;
+pub(crate) mod document;
+pub(crate) mod files;
 mod located;
 
 use std::collections::BTreeMap;
@@ -21,6 +21,13 @@ use self::located::{Lines, Located};
 
 pub(crate) use self::files::Source;
 use crate::notes::count;
+
+/// What one file says, read by itself, so that the others need not be read again when it changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    input: Input,
+    workloads: Workloads,
+}
 
 /// Where manifests come from.
 #[derive(Args, Clone, Debug)]
@@ -71,7 +78,7 @@ pub(crate) struct Place {
 }
 
 /// All the manifests of a command.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Input {
     pub(crate) objects: Objects,
     /// The kinds of the endpoints that stand for all the pods of a workload, by namespace and endpoint name.
@@ -105,22 +112,22 @@ impl InputArgs {
     /// Reads the objects leniently: what is not understood allows nothing, and is told. A namespaced object that
     /// does not say its namespace is in that of `-n`, or in `default`, as kubectl would create it.
     pub(crate) fn read(&self) -> Result<Input> {
-        self.read_with(&ReadOptions {
+        self.read_with(&self.lenient())
+    }
+
+    /// How [`read`](Self::read) reads.
+    pub(crate) fn lenient(&self) -> ReadOptions {
+        ReadOptions {
             namespace: Some(name(self.default_namespace())),
             strictness: Strictness::Lenient,
             ..ReadOptions::default()
-        })
+        }
     }
 
     /// As [`read`](Self::read), and keeps the policies as they are written.
     pub(crate) fn read_as_written(&self) -> Result<Input> {
-        let options = ReadOptions {
-            namespace: Some(name(self.default_namespace())),
-            strictness: Strictness::Lenient,
-            ..ReadOptions::default()
-        };
         let written = Some(BTreeMap::new());
-        Ok(Input { written, ..Input::default() }.with(&self.sources()?, &options))
+        Ok(Input { written, ..Input::default() }.with(&self.sources()?, &self.lenient()))
     }
 
     /// Reads the objects in this way.
@@ -142,10 +149,54 @@ impl InputArgs {
     }
 }
 
+impl Part {
+    /// Reads what is in one file.
+    pub(crate) fn read(source: &Source, options: &ReadOptions) -> Self {
+        let mut this = Self::default();
+        this.input.add(source, options, &mut this.workloads);
+        this
+    }
+}
+
+impl Finding {
+    /// What is not even a document, or none that is understood.
+    pub(crate) fn unreadable(place: Place, message: String) -> Self {
+        Self {
+            place,
+            severity: Severity::Error,
+            object: ObjectRef::default(),
+            path: String::new(),
+            reason: "Unreadable".to_owned(),
+            message,
+        }
+    }
+}
+
 impl Input {
     /// Reads all that is in these files.
     pub(crate) fn new(sources: &[Source], options: &ReadOptions) -> Self {
         Self::default().with(sources, options)
+    }
+
+    /// Puts together what files say.
+    pub(crate) fn from_parts(parts: impl IntoIterator<Item = Part>) -> Self {
+        let (mut all, mut all_workloads) = (Self::default(), Workloads::new());
+        for Part { input, workloads } in parts {
+            let Objects { namespaces, endpoints, nodes, policies, domains } = input.objects;
+            all.objects.namespaces.extend(namespaces);
+            all.objects.endpoints.extend(endpoints);
+            all.objects.nodes.extend(nodes);
+            all.objects.policies.extend(policies);
+            all.objects.domains.extend(domains);
+            all.findings.extend(input.findings);
+            all.accepted += input.accepted;
+            for (kind, count) in input.skipped {
+                *all.skipped.entry(kind).or_default() += count;
+            }
+            all_workloads.extend(workloads);
+        }
+        all.finish(all_workloads);
+        all
     }
 
     fn with(mut self, sources: &[Source], options: &ReadOptions) -> Self {
@@ -164,14 +215,10 @@ impl Input {
             let place = |line| Place { file: file.clone(), document: number, line };
             match content {
                 Ok(located) => self.add_document(&located, options, workloads, place),
-                Err(unreadable) => self.findings.push(Finding {
-                    place: place(unreadable.line),
-                    severity: Severity::Error,
-                    object: ObjectRef::default(),
-                    path: String::new(),
-                    reason: "Unreadable".to_owned(),
-                    message: unreadable.message,
-                }),
+                Err(unreadable) => {
+                    let place = place(unreadable.line);
+                    self.findings.push(Finding::unreadable(place, unreadable.message));
+                }
             }
         }
     }
