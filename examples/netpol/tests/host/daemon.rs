@@ -126,6 +126,27 @@ pub(crate) fn drift_is_repaired() {
     assert!(scene.passes(C, B, 80));
 }
 
+/// The kernel refuses as long as the tables are somebody else's.
+pub(crate) fn what_fails_is_tried_again() {
+    let scene = Scene::new();
+    scene.write("b.yaml", &policy("b", "a", "80"));
+    let mut first = scene.start(&["--exclusive"]);
+    first.says("in force");
+    let mut second = scene.start(&["--metrics", "127.0.0.1:9433"]);
+    second.says("next attempt in 0.1 s");
+    second.says("next attempt in 0.2 s");
+    assert!(scene.on_host(|| get("/readyz")).starts_with("HTTP/1.1 503"));
+    assert!(scene.passes(A, B, 80) && !scene.passes(C, B, 80));
+    assert_eq!(first.stop(), Some(0));
+    second.says("in force");
+    assert!(scene.on_host(|| get("/readyz")).starts_with("HTTP/1.1 200"));
+    assert!(scene.passes(A, B, 80) && !scene.passes(C, B, 80));
+    scene.write("b.yaml", &policy("b", "c", "80"));
+    second.says("in force");
+    assert!(scene.passes(C, B, 80) && !scene.passes(A, B, 80));
+    assert_eq!(second.stop(), Some(0));
+}
+
 pub(crate) fn ends() {
     let scene = Scene::new();
     scene.write("b.yaml", &policy("b", "a", "80"));

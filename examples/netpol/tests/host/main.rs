@@ -32,6 +32,7 @@ const CHECKS: &[(&str, fn())] = &[
     ("run: files are followed, broken ones change nothing", daemon::files_are_followed),
     ("run: half a file is no file", daemon::half_a_file_is_no_file),
     ("run: drift is repaired, with the culprit", daemon::drift_is_repaired),
+    ("run: what fails is tried again", daemon::what_fails_is_tried_again),
     ("run: what ends it leaves the policies in force", daemon::ends),
     ("run: forbidden connections are cut", daemon::connections_are_cut),
     ("run: records name the policies", daemon::records_name_the_policies),
