@@ -53,7 +53,8 @@ impl LogArgs {
     pub(crate) fn add_to(&self, options: &mut Options, group: Option<u16>) {
         let group = self.nflog_group.or(group);
         options.audit = self.audit;
-        options.log = group.map(|group| Log { group, per_second: Some(self.nflog_rate) });
+        options.log =
+            group.map(|group| Log { group, per_second: Some(self.nflog_rate), accepted: false });
     }
 }
 
