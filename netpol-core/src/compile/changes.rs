@@ -13,6 +13,8 @@ use super::{Compiler, take};
 impl Compiler {
     /// Takes over the objects that have changed.
     pub(super) fn take_in(&mut self, cluster: &Cluster, changes: &Changes) {
+        self.places.reserve_room(changes.endpoints.len());
+        self.policies.reserve_room(changes.policies.len());
         for name in &changes.nodes {
             self.change_node(cluster, name);
         }

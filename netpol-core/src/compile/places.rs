@@ -42,6 +42,14 @@ pub(super) struct Placed {
 }
 
 impl Places {
+    /// Makes room for as many more endpoints at once.
+    pub(super) fn reserve_room(&mut self, count: usize) {
+        self.ids.reserve(count);
+        self.endpoints.reserve(count);
+        self.claims.reserve(count);
+        self.by_name.reserve(count);
+    }
+
     pub(super) fn id(&self, key: &EndpointKey) -> Option<u32> {
         self.ids.get(key).copied()
     }

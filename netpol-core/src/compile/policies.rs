@@ -38,6 +38,12 @@ struct State {
 }
 
 impl Policies {
+    /// Makes room for as many more policies at once.
+    pub(super) fn reserve_room(&mut self, count: usize) {
+        self.ids.reserve(count);
+        self.states.reserve(count);
+    }
+
     pub(super) fn insert(&mut self, policy: Arc<Policy>) -> PolicyId {
         let id = PolicyId(self.next);
         self.next += 1;

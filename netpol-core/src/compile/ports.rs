@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use smallvec::smallvec;
+
 use crate::model::{
     Action, BaselineSkip, DeclaredPort, Direction, NodeEgress, Options, OtherProtocols, PortRange,
     Protocol, Tier,
@@ -34,10 +36,26 @@ pub(super) fn port_map(
     if !frame.isolated && !active.iter().any(|it| frame.counts(it.tier)) {
         return None;
     }
-    let mut class = |stack: Stack| ClassId(classes.acquire(&Arc::new(stack)));
+    let of = |stack: Stack, classes: &mut Interner<_>| ClassId(classes.acquire(&Arc::new(stack)));
+    // The class of traffic that no port is named for, which is most of it.
+    let mut unnamed: Option<ClassId> = None;
+    let mut elsewhere = |classes: &mut Interner<_>| match unnamed {
+        Some(class) => {
+            classes.retain(class.0);
+            class
+        }
+        None => {
+            let stack = frame.stack(active.iter().filter(|it| it.on.is_none()), None);
+            *unnamed.insert(of(stack, classes))
+        }
+    };
     let ports = Protocol::ALL.map(|protocol| {
+        let starts = starts(protocol, &active);
+        if starts.is_empty() {
+            return smallvec![(PortRange::ALL, elsewhere(classes))];
+        }
         let mut intervals: Vec<(PortRange, Stack)> = Vec::new();
-        for range in elementary(protocol, &active) {
+        for range in elementary(&starts) {
             let matching = active.iter().filter(|it| it.covers(protocol, range.first()));
             let stack = frame.stack(matching, None);
             match intervals.last_mut() {
@@ -45,10 +63,15 @@ pub(super) fn port_map(
                 _ => intervals.push((range, stack)),
             }
         }
-        intervals.into_iter().map(|(range, stack)| (range, class(stack))).collect()
+        intervals.into_iter().map(|(range, stack)| (range, of(stack, classes))).collect()
     });
-    let matching = active.iter().filter(|it| it.on.is_none());
-    let other = class(frame.stack(matching, Some(options.other_protocols)));
+    let other = match options.other_protocols {
+        OtherProtocols::RulesWithoutPorts => elsewhere(classes),
+        OtherProtocols::Allowed | OtherProtocols::Denied => {
+            let everything = active.iter().filter(|it| it.on.is_none());
+            of(frame.stack(everything, Some(options.other_protocols)), classes)
+        }
+    };
     Some(PortMap { ports, other })
 }
 
@@ -78,17 +101,28 @@ fn active<'a>(
     active
 }
 
-/// Cuts the ports of a protocol where any entry begins or ends.
-fn elementary(protocol: Protocol, active: &[Active<'_>]) -> Vec<PortRange> {
-    let mut starts = BTreeSet::from([0]);
+/// The ports of a protocol at which any entry begins, or has just ended.
+fn starts(protocol: Protocol, active: &[Active<'_>]) -> Vec<u16> {
+    let mut starts = Vec::new();
     for (of, range) in active.iter().filter_map(|it| it.on) {
         if of == protocol {
-            starts.insert(range.first());
+            starts.push(range.first());
             starts.extend(range.last().checked_add(1));
         }
     }
-    let ends = starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
-    starts.iter().zip(ends).filter_map(|(first, last)| PortRange::new(*first, last)).collect()
+    starts.sort_unstable();
+    starts.dedup();
+    starts
+}
+
+/// Cuts all ports before each of these.
+fn elementary(starts: &[u16]) -> impl Iterator<Item = PortRange> {
+    let starts = starts.iter().copied().filter(|start| *start > 0);
+    let ends = starts.clone().map(|next| next - 1).chain([u16::MAX]);
+    std::iter::once(0)
+        .chain(starts)
+        .zip(ends)
+        .filter_map(|(first, last)| PortRange::new(first, last))
 }
 
 impl Active<'_> {

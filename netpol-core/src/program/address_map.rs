@@ -55,16 +55,12 @@ impl<K: Copy + Default + Eq + Into<u128>> AddressMap<K> {
     pub(crate) fn get(&self, key: K) -> Option<Known> {
         let hash = hash_of(self.seeds, key);
         let shard = self.shards.get(self.shard(hash))?;
-        for step in 0..FAR {
-            let bucket = shard.get((hash.wrapping_add(step)) & (shard.len() - 1))?;
-            if let Some(known) = bucket.known.get(bucket.lane(key)) {
-                return (!known.is_vacant()).then_some(*known);
-            }
-            if bucket.has_room() {
-                return None;
-            }
+        let bucket = shard.get(hash & (shard.len() - 1))?;
+        match bucket.known.get(bucket.lane(key)) {
+            Some(known) => (!known.is_vacant()).then_some(*known),
+            None if bucket.has_room() => None,
+            None => get_further(shard, hash, key),
         }
-        None
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, Known)> {
@@ -162,6 +158,21 @@ fn hash_of<K: Into<u128>>([low, high]: [u64; 2], key: K) -> usize {
     let key: u128 = key.into();
     let product = u128::from(key as u64 ^ low) * u128::from((key >> 64) as u64 ^ high);
     (product as u64 ^ (product >> 64) as u64) as usize
+}
+
+/// Looks into the buckets after the first one.
+#[cold]
+fn get_further<K: Copy + Eq>(shard: &[Bucket<K>], hash: usize, key: K) -> Option<Known> {
+    for step in 1..FAR {
+        let bucket = shard.get(hash.wrapping_add(step) & (shard.len() - 1))?;
+        if let Some(known) = bucket.known.get(bucket.lane(key)) {
+            return (!known.is_vacant()).then_some(*known);
+        }
+        if bucket.has_room() {
+            break;
+        }
+    }
+    None
 }
 
 /// The same entries with twice the room, or more if that does not do.

@@ -105,6 +105,8 @@ mod tests {
             // Now it grows, now it shrinks.
             let grows = (step / 5000) % 2 == 0;
             let at_hand = model.iter().next().copied().unwrap_or(id);
+            // Now somebody holds the set as it was, now nobody does.
+            let held = (step % 3 == 0).then(|| (set.clone(), model.clone()));
             match (grows, seed & 4 == 0) {
                 (true, _) => {
                     set.insert(IdentityId(id));
@@ -115,6 +117,9 @@ mod tests {
                     set.remove(IdentityId(id));
                     model.remove(&id);
                 }
+            }
+            if let Some((set, model)) = held {
+                assert!(set.iter().map(|id| id.0).eq(model));
             }
             assert_eq!(set.contains(IdentityId(id)), model.contains(&id));
             assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));

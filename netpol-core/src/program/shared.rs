@@ -168,7 +168,7 @@ pub(crate) enum SortedSet<T> {
 
 /// A sorted set in chunks, each with its last value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chunks<T>(Arc<[(T, Arc<[T]>)]>);
+pub(crate) struct Chunks<T>(Arc<[(T, Arc<Vec<T>>)]>);
 
 /// Values in a chunk at most.
 const LONGEST: usize = 512;
@@ -276,7 +276,7 @@ impl<T: Copy + Ord> Chunks<T> {
     /// Of values that are sorted and differ.
     pub(crate) fn of(values: &[T]) -> Self {
         let chunks = values.chunks(LONGEST);
-        Self(chunks.filter_map(|chunk| Some((*chunk.last()?, Arc::from(chunk)))).collect())
+        Self(chunks.filter_map(|chunk| Some((*chunk.last()?, Arc::new(chunk.to_vec())))).collect())
     }
 
     #[inline]
@@ -299,6 +299,14 @@ impl<T: Copy + Ord> Chunks<T> {
         let at = self.0.partition_point(|(last, _)| *last < value).min(last);
         let chunk = self.0.get(at).map_or(&[][..], |(_, chunk)| chunk);
         let Err(place) = chunk.binary_search(&value) else { return false };
+        if let Some((last, chunk)) = self.owned(at)
+            && chunk.len() < LONGEST
+        {
+            chunk.insert(place, value);
+            *last = value.max(*last);
+            return true;
+        }
+        let chunk = self.0.get(at).map_or(&[][..], |(_, chunk)| chunk);
         let (before, after) = chunk.split_at(place);
         let values = [before, &[value], after].concat();
         // A set that grows at its end keeps its chunks full.
@@ -314,6 +322,14 @@ impl<T: Copy + Ord> Chunks<T> {
         let at = self.0.partition_point(|(last, _)| *last < value);
         let Some((_, chunk)) = self.0.get(at) else { return false };
         let Ok(place) = chunk.binary_search(&value) else { return false };
+        if let Some((last, chunk)) = self.owned(at)
+            && let [.., second, end] = chunk.as_slice()
+        {
+            *last = if value == *end { *second } else { *end };
+            chunk.remove(place);
+            return true;
+        }
+        let Some((_, chunk)) = self.0.get(at) else { return false };
         let (before, after) = chunk.split_at(place);
         let values = [before, after.get(1..).unwrap_or_default()].concat();
         let parts: &[&[T]] = if values.is_empty() { &[] } else { &[&values] };
@@ -321,10 +337,16 @@ impl<T: Copy + Ord> Chunks<T> {
         true
     }
 
+    /// A chunk, to be changed in place if nobody else holds it.
+    fn owned(&mut self, at: usize) -> Option<(&mut T, &mut Vec<T>)> {
+        let (last, chunk) = Arc::get_mut(&mut self.0)?.get_mut(at)?;
+        Some((last, Arc::get_mut(chunk)?))
+    }
+
     /// Puts other chunks in the place of one.
     fn replace(&mut self, at: usize, parts: &[&[T]]) {
         let (before, after) = self.0.split_at(at);
-        let parts = parts.iter().filter_map(|part| Some((*part.last()?, Arc::from(*part))));
+        let parts = parts.iter().filter_map(|part| Some((*part.last()?, Arc::new(part.to_vec()))));
         self.0 = before.iter().cloned().chain(parts).chain(after.iter().skip(1).cloned()).collect();
     }
 }
