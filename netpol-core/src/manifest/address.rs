@@ -11,7 +11,7 @@ pub(super) struct Cidr {
     pub(super) block: IpNet,
     /// Why it is not accepted any more.
     pub(super) flaw: Option<Flaw>,
-    /// It is in the canonical spelling, or at least of IPv4.
+    /// It is in the canonical spelling.
     pub(super) canonical: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn cidr(text: &str) -> Option<Cidr> {
     let given = IpNet::new(written, prefix).ok()?;
     let mapped = matches!(written, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let given = match (written.to_canonical(), prefix.checked_sub(96)) {
-        (v4 @ IpAddr::V4(_), Some(prefix)) if mapped => IpNet::new(v4, prefix).ok()?,
+        (v4 @ IpAddr::V4(_), Some(prefix)) => IpNet::new(v4, prefix).ok()?,
         _ => given,
     };
     let block = given.trunc();
@@ -50,7 +50,7 @@ pub(super) fn cidr(text: &str) -> Option<Cidr> {
     } else {
         (block != given).then_some(Flaw::HostBits)
     };
-    let canonical = written.is_ipv4() || given.to_string() == text;
+    let canonical = given.to_string() == text;
     Some(Cidr { block, flaw, canonical })
 }
 

@@ -140,7 +140,7 @@ impl<'v, 'p> Field<'v, 'p> {
     pub(super) fn items(&self) -> Option<impl ExactSizeIterator<Item = Field<'v, '_>>> {
         let items: &[Value] = match self.value {
             Value::List(items) => items,
-            Value::Null if !self.rules.custom => &[],
+            Value::Null => &[],
             _ => return self.wrong_type("a list"),
         };
         Some(items.iter().enumerate().map(|(at, value)| {
@@ -166,31 +166,27 @@ impl<'v, 'p> Field<'v, 'p> {
     pub(super) fn boolean(&self) -> Option<bool> {
         match self.value {
             Value::Bool(value) => Some(*value),
-            Value::Null if !self.rules.custom => Some(false),
+            Value::Null => Some(false),
             _ => self.wrong_type("true or false"),
         }
     }
 
     /// The number, which must fit into 32 bits as in the API, or nothing with a fault.
     pub(super) fn int(&self) -> Option<i32> {
-        match self.value {
-            Value::Int(number) => match i32::try_from(*number) {
-                Ok(number) => Some(number),
-                Err(_) if self.rules.custom => {
-                    self.fault(Reason::Invalid, "the number is out of all bounds");
-                    None
-                }
-                Err(_) => self.wrong_type("a number of 32 bits"),
-            },
+        let number = match self.value {
+            Value::Int(number) => *number,
             // A schema takes 80.0 for an integer.
-            #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
-            Value::Float(number)
-                if self.rules.custom && number.fract() == 0.0 && number.abs() < 2e9 =>
-            {
-                Some(*number as i32)
+            #[expect(clippy::cast_possible_truncation, reason = "too large is out of all bounds")]
+            Value::Float(number) if self.rules.custom && number.fract() == 0.0 => *number as i64,
+            _ => return self.wrong_type("a whole number"),
+        };
+        match i32::try_from(number) {
+            Ok(number) => Some(number),
+            Err(_) if self.rules.custom => {
+                self.fault(Reason::Invalid, "the number is out of all bounds");
+                None
             }
-            Value::Null if !self.rules.custom => Some(0),
-            _ => self.wrong_type("a whole number"),
+            Err(_) => self.wrong_type("a number of 32 bits"),
         }
     }
 

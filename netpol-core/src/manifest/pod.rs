@@ -172,7 +172,12 @@ fn container_ports(container: &Field<'_, '_>, into: &mut Vec<DeclaredPort>) {
     let list = container.child("ports");
     for entry in list.items().into_iter().flatten() {
         entry.entries();
-        let number = entry.child("containerPort").port_number();
+        let number = entry.get("containerPort").and_then(|number| number.port_number());
+        if entry.child("containerPort").is_null() {
+            entry
+                .child("containerPort")
+                .blemish(Reason::Required, "the number of the port is needed");
+        }
         let protocol_field = entry.child("protocol");
         let protocol = match protocol_field.text() {
             None => None,

@@ -348,3 +348,29 @@ fn older_cluster_wide_kinds() {
     assert_eq!((banp.tier, banp.priority), (Tier::Baseline, 0), "A-1");
     assert_eq!(warnings, ["UnknownField spec.priority"]);
 }
+
+/// A field that is one slip of the fingers away is told; one further away is not.
+#[test]
+fn slips_of_the_fingers() {
+    let told = |key: &str| {
+        let reading = read(&np_rule(&format!("{{{key}: []}}")), &strict()).unwrap();
+        let unknown = reading.warnings.iter().find(|it| it.concern == Concern::UnknownField);
+        let warning = unknown.expect("told");
+        assert_eq!(
+            warning.to_string(),
+            format!("NetworkPolicy x/p: spec.ingress[0].{key}: {}", warning.message)
+        );
+        warning.message.clone()
+    };
+    for key in
+        ["From", "fro", "frm", "rom", "fromm", "frrom", "xfrom", "frim", "form", "rfom", "frmo"]
+    {
+        assert_eq!(told(key), "there is no such field; did you mean \"from\"?", "{key}");
+    }
+    for key in ["f", "rfmo", "foxm", "fabm", "fxoo", "fromxy", "peers"] {
+        assert_eq!(told(key), "there is no such field", "{key}");
+    }
+    let egress = np("{podSelector: {}, egress: [{tp: []}]}");
+    let warnings = read(&egress, &strict()).unwrap().warnings;
+    assert!(warnings.iter().any(|it| it.message.ends_with("did you mean \"to\"?")));
+}

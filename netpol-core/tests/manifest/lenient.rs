@@ -224,3 +224,27 @@ fn what_is_rejected_all_the_same() {
         assert!(!rejected.errors.is_empty(), "{text}");
     }
 }
+
+/// C-FAIL-1, C-FAIL-2: what was not understood is named, by its place and its fields.
+#[test]
+fn what_is_not_understood_is_named() {
+    let unknown = |text: &str| match rule(text).peers {
+        Peers::AnyOf(peers) => match &peers[0] {
+            Peer::Unknown(what) => what.to_string(),
+            other => panic!("{other:?}"),
+        },
+        Peers::Everyone => panic!("everyone"),
+    };
+    assert_eq!(unknown(&np_rule("{from: [{}]}")), "spec.ingress[0].from[0]");
+    let galaxies = np_rule("{from: [{galaxies: {}, podSelector: {}}]}");
+    assert_eq!(unknown(&galaxies), "spec.ingress[0].from[0]: galaxies, podSelector");
+    let (_, warnings) = policy(&galaxies, &lenient());
+    assert!(warnings.contains(&"FailClosed spec.ingress[0].from[0]".to_owned()), "{warnings:?}");
+    let extended = anp_rules(
+        "ingress: [{action: Deny, from: [{namespaces: {}}], \
+         ports: [{portNumber: {port: 80, sourcePort: 1}}]}]",
+    );
+    assert!(
+        matches!(rule(&extended).ports, Ports::AnyOf(ports) if matches!(ports[0], PortMatch::Unknown(_)))
+    );
+}

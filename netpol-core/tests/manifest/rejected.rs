@@ -653,6 +653,99 @@ fn older_cluster_wide_kinds() {
     ]);
 }
 
+/// The last number, length and count that is allowed.
+#[test]
+fn limits_are_inclusive() {
+    let accepted = |text: &str| {
+        let read = read(text, &strict());
+        assert!(read.is_ok(), "{}: {text}", read.unwrap_err());
+    };
+    let rule = "{action: Deny, from: [{namespaces: {}}]}";
+    let tcp = "{tcp: {destinationPort: {number: 1}}}";
+    let name = "n".repeat(100);
+    let blocks: Vec<String> = (0..25).map(|at| format!("10.{at}.0.0/16")).collect();
+    for rules in [
+        format!("ingress: [{}]", repeated(rule, 25)),
+        format!("ingress: [{{action: Deny, from: [{}]}}]", repeated("{namespaces: {}}", 25)),
+        format!(
+            "ingress: [{{action: Deny, from: [{{namespaces: {{}}}}], protocols: [{}]}}]",
+            repeated(tcp, 25)
+        ),
+        format!("ingress: [{{name: {name}, action: Deny, from: [{{namespaces: {{}}}}]}}]"),
+        format!("egress: [{{action: Deny, to: [{{networks: [{}]}}]}}]", blocks.join(", ")),
+        "egress: [{action: Deny, to: [{networks: \
+         ['1111:2222:3333:4444:5555:6666:7777:8888/128']}]}]"
+            .to_owned(),
+    ] {
+        accepted(&cnp_rules(&rules));
+    }
+    accepted(&anp_rules(&format!("ingress: [{}]", repeated(rule, 100))));
+    for priority in [0, 1000] {
+        let spec =
+            format!("{{tier: Baseline, priority: {priority}, subject: {{namespaces: {{}}}}}}");
+        accepted(&cnp(&spec));
+    }
+    let annotated = |length: usize| {
+        let value = "v".repeat(length - 1);
+        with_metadata(&format!("{{name: p, namespace: x, annotations: {{K: {value}}}}}"))
+    };
+    accepted(&annotated(256 * 1024));
+    check(&[("NP-V-3", annotated(256 * 1024 + 1), "metadata.annotations TooLong")]);
+}
+
+/// C-V-3, C-V-17: the schema names the field, whatever is wrong with it.
+#[test]
+fn wrong_types_in_custom_resources() {
+    let networks =
+        |list: &str| cnp_rules(&format!("egress: [{{action: Deny, to: [{{networks: {list}}}]}}]"));
+    let at = "spec.egress[0].to[0].networks";
+    let priority = |number: &str| {
+        cnp(&format!("{{tier: Admin, priority: {number}, subject: {{namespaces: {{}}}}}}"))
+    };
+    check(&[
+        ("C-V-17", networks("[null]"), &format!("{at}[0] TypeInvalid")),
+        ("C-V-17", networks("[10]"), &format!("{at}[0] TypeInvalid")),
+        ("C-V-16", networks("10.0.0.0/8"), &format!("{at} TypeInvalid")),
+        ("C-V-3", priority("1.5"), "spec.priority TypeInvalid"),
+        ("C-V-3", priority("'1'"), "spec.priority TypeInvalid"),
+        ("C-V-3", priority("2147483648"), "spec.priority Invalid"),
+        ("C-V-3", priority("3e9"), "spec.priority Invalid"),
+        ("C-V-3", priority("1e300"), "spec.priority Invalid"),
+    ]);
+    assert!(read(&priority("7.0"), &strict()).is_ok());
+}
+
+#[test]
+fn messages_say_what_would_be_right() {
+    let said = |text: &str| read(text, &strict()).unwrap_err().errors[0].message.clone();
+    let block = |cidr: &str| np_rule(&format!("{{from: [{{ipBlock: {{cidr: '{cidr}'}}}}]}}"));
+    let flaws = [
+        ("10.0.0.1/8", "no bits may be set behind the prefix; write 10.0.0.0/8"),
+        ("10.0.0.0/08", "numbers must not begin with 0; write 10.0.0.0/8"),
+        (
+            "::ffff:10.0.0.0/104",
+            "an IPv4 block must be written as such, not as an IPv6 one; write 10.0.0.0/8",
+        ),
+    ];
+    for (cidr, wanted) in flaws {
+        assert_eq!(said(&block(cidr)), format!("\"{cidr}\": {wanted}"), "NP-V-24");
+    }
+    for bare in ["true", "80", "1.5"] {
+        let text = np(&format!("{{podSelector: {{matchLabels: {{a: {bare}}}}}}}"));
+        let wanted = "spec.podSelector.matchLabels.a: a string in quotes is needed, not a ";
+        assert!(said(&text).starts_with(wanted), "NP-V-25: {}", said(&text));
+    }
+    let text = np("{podSelector: {matchLabels: {a: []}}}");
+    assert!(said(&text).ends_with("a: a string is needed, not a list"), "NP-V-25");
+    let annotated = with_metadata("{name: p, namespace: x, annotations: {a b: c}}");
+    assert!(said(&annotated).starts_with("\"a b\": "));
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: one}, status: {addresses: [x]}}";
+    assert_eq!(said(node), "status.addresses[0]: a map is needed, not a string");
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p}, \
+               spec: {containers: [{ports: [{name: http}]}]}}";
+    check(&[("NP-PORT-10", pod.to_owned(), "spec.containers[0].ports[0].containerPort Required")]);
+}
+
 #[test]
 fn json_is_read_like_yaml() {
     let value = json!({
