@@ -37,7 +37,7 @@ use crate::exit::{Exit, Failure};
 /// There is no access to a cluster: `kubectl get ns,nodes,pods,netpol -A -o yaml | netpol ... -f -`.
 #[derive(Parser, Debug)]
 #[command(version, about)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -46,6 +46,7 @@ struct Cli {
 enum Command {
     Apply(commands::apply::ApplyArgs),
     Check(commands::check::CheckArgs),
+    Completions(commands::completions::CompletionsArgs),
     Demo(commands::demo::DemoArgs),
     Diff(commands::diff::DiffArgs),
     Doctor(commands::doctor::DoctorArgs),
@@ -53,6 +54,7 @@ enum Command {
     Flush(commands::flush::FlushArgs),
     Lint(commands::lint::LintArgs),
     List(commands::list::ListArgs),
+    Man(commands::man::ManArgs),
     Render(commands::render::RenderArgs),
     Run(commands::run::RunArgs),
     Status(commands::status::StatusArgs),
@@ -78,6 +80,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Apply(args) => commands::apply::run(args, &mut out),
         Command::Check(args) => commands::check::run(args, &mut out),
+        Command::Completions(args) => commands::completions::run(args, &mut out),
         Command::Demo(args) => commands::demo::run(args, &mut out),
         Command::Diff(args) => commands::diff::run(args, &mut out),
         Command::Doctor(args) => commands::doctor::run(args, &mut out),
@@ -85,6 +88,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Flush(args) => commands::flush::run(args, &mut out),
         Command::Lint(args) => commands::lint::run(args, &mut out),
         Command::List(args) => commands::list::run(args, &mut out),
+        Command::Man(args) => commands::man::run(args),
         Command::Render(args) => commands::render::run(args, &mut out),
         Command::Run(args) => commands::run::run(args, &mut out),
         Command::Status(args) => commands::status::run(args, &mut out),

@@ -31,7 +31,7 @@ pub(crate) enum Party {
 }
 
 /// From one end to another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) source: End,
     pub(crate) destination: End,
@@ -211,7 +211,8 @@ impl Party {
 }
 
 impl Way {
-    fn direct(source: End, destination: End) -> Self {
+    /// Between the two themselves.
+    pub(crate) fn direct(source: End, destination: End) -> Self {
         Self { source, destination, via_service: false }
     }
 

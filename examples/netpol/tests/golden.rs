@@ -32,7 +32,7 @@ fn read(path: &Path) -> String {
 
 #[test]
 fn list_in_every_format() {
-    for format in ["text", "wide", "json", "yaml", "csv", "md", "dot"] {
+    for format in ["text", "wide", "json", "yaml", "csv", "md", "dot", "svg", "html"] {
         check(&format!("list.{format}"), 0, &["list", "-f", "SHOP", "-o", format]);
     }
 }
@@ -50,7 +50,7 @@ fn list_with_its_flags() {
 
 #[test]
 fn truth_tables_in_every_format() {
-    for format in ["text", "json", "yaml", "csv", "md"] {
+    for format in ["text", "json", "yaml", "csv", "md", "svg"] {
         let file = format!("matrix.{format}");
         check(&file, 0, &["list", "-f", "SHOP", "--matrix", "http", "-o", format]);
     }

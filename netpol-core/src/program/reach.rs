@@ -1,13 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::model::{Direction, End, Name, Traffic};
+use ahash::{HashMap, HashSet};
+
+use crate::model::{Direction, End, Name, PortRange, Protocol};
 
 use super::members::coalesce;
-use super::partition::{address_ranges, append, elementary};
-use super::{IdentityId, NamedEnd, NodeId, ProfileId, Program, TrafficRange, Verdict};
+use super::partition::{address_ranges, append};
+use super::{ClassId, IdentityId, NamedEnd, NodeId, ProfileId, Program, TrafficRange, Verdict};
 
 /// Connections that both ends allow: from each of the sources, to each of the destinations, by any of the traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +65,8 @@ impl Program {
     /// policies hardly ever judge them (NP-SELF-1). Families are not told apart. The order of rows depends on nothing
     /// but what the program says.
     ///
-    /// Endpoints of one profile and identity are looked at together: about the square of the number of such groups,
-    /// however many endpoints they have.
+    /// Endpoints of one profile and identity are looked at together. Costs about as much as the answer has pairs of such
+    /// groups: those that an isolated end does not know are not looked at.
     pub fn reach(&self) -> Vec<Reach> {
         let places = self.places();
         let mut groups: BTreeMap<Alike, Group> = BTreeMap::new();
@@ -77,11 +79,24 @@ impl Program {
             nodes.sort_unstable();
             groups.entry(Alike { profile, identity, nodes }).or_default().push(at);
         }
-        // Sources with all that they reach by the same traffic, then sources that reach the same.
-        let mut reached: BTreeMap<(Group, Vec<TrafficRange>), BTreeSet<usize>> = BTreeMap::new();
+        let groups: Vec<(Alike, Group)> = groups.into_iter().collect();
+        let mut acquaintances = Acquaintances::new(self, &groups);
+        // Sources with all that they reach by the same traffic, and of those all that reach the same.
+        let mut rows: HashMap<(Group, Vec<TrafficRange>), Group> = HashMap::default();
         for (from, sources) in &groups {
-            for (to, destinations) in &groups {
+            let mut reached: BTreeMap<(Group, Vec<TrafficRange>), Group> = BTreeMap::new();
+            // All of the sources, by far the most frequent case, without a copy of them for each destination.
+            let mut by_all: HashMap<Vec<TrafficRange>, Group> = HashMap::default();
+            for at in acquaintances.of(self, from) {
+                let Some((to, destinations)) = groups.get(at) else { continue };
                 if from.profile.is_none() && to.profile.is_none() {
+                    continue;
+                }
+                if from.nodes.is_empty() && to.nodes.is_empty() {
+                    let traffic = self.allowed([from, to], [false, false]);
+                    if !traffic.is_empty() {
+                        by_all.entry(traffic).or_default().extend(destinations);
+                    }
                     continue;
                 }
                 for (sources, out_of_node) in on_and_off(&places, sources, &to.nodes) {
@@ -95,10 +110,13 @@ impl Program {
                     }
                 }
             }
-        }
-        let mut rows: BTreeMap<(BTreeSet<usize>, Vec<TrafficRange>), Group> = BTreeMap::new();
-        for ((sources, traffic), destinations) in reached {
-            rows.entry((destinations, traffic)).or_default().extend(sources);
+            for (traffic, destinations) in by_all {
+                reached.entry((sources.clone(), traffic)).or_default().extend(destinations);
+            }
+            for ((sources, traffic), mut destinations) in reached {
+                destinations.sort_unstable();
+                rows.entry((destinations, traffic)).or_default().extend(sources);
+            }
         }
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.iter_mut().for_each(|(_, sources)| sources.sort_unstable());
@@ -154,11 +172,11 @@ impl Program {
         let side = |of: &Alike, direction| self.profile(of.profile?).side(direction);
         let sides = [side(from, Direction::Egress), side(to, Direction::Ingress)];
         let peers = [to.identity, from.identity];
-        let allows = |traffic: Traffic| {
-            let judged = sides.iter().zip(peers).zip(own_node);
-            let mut verdicts = judged.map(|((side, peer), own_node)| {
-                side.is_none_or(|side| {
-                    let class = self.class(side.class_of(traffic));
+        let allows = |classes: [Option<ClassId>; 2]| {
+            let judged = classes.iter().zip(peers).zip(own_node);
+            let mut verdicts = judged.map(|((class, peer), own_node)| {
+                class.is_none_or(|class| {
+                    let class = self.class(class);
                     class.verdict(peer) == Verdict::Allow
                         || (own_node && class.allows_own_node(peer))
                 })
@@ -166,12 +184,104 @@ impl Program {
             verdicts.all(|allowed| allowed)
         };
         let mut ranges = Vec::new();
-        for range in elementary(sides.into_iter().flatten()) {
-            if allows(range.example()) {
-                append(&mut ranges, range);
+        for protocol in Protocol::ALL {
+            // Both lists are cut wherever one of them is.
+            let [mut egress, mut ingress] =
+                sides.map(|side| side.map_or(&[][..], |side| side.intervals(protocol)));
+            let mut first = Some(0);
+            while let Some(begin) = first {
+                let heads = [egress.first(), ingress.first()];
+                let ends = heads.map(|head| head.map_or(u16::MAX, |(range, _)| range.last()));
+                let last = ends[0].min(ends[1]);
+                if allows(heads.map(|head| head.map(|(_, class)| *class)))
+                    && let Some(range) = PortRange::new(begin, last)
+                {
+                    append(&mut ranges, TrafficRange::Ports(protocol, range));
+                }
+                for (list, end) in [&mut egress, &mut ingress].into_iter().zip(ends) {
+                    if end == last {
+                        *list = list.get(1..).unwrap_or_default();
+                    }
+                }
+                first = last.checked_add(1);
             }
         }
+        if allows(sides.map(|side| side.map(|side| side.other()))) {
+            ranges.push(TrafficRange::Other);
+        }
         ranges
+    }
+}
+
+/// Which groups are worth looking at: for most ends that are isolated only few others are allowed on any port.
+struct Acquaintances {
+    /// The groups of which a glance tells who may connect to them, by these.
+    into: HashMap<IdentityId, Vec<usize>>,
+    /// The groups that anyone may connect to, as far as a glance tells.
+    open: Vec<usize>,
+    all: usize,
+    /// Of each group the identity, and whether it is a node's.
+    identities: Vec<(IdentityId, bool)>,
+    /// By profile, whom egress allows at all; `None` if that may be anyone.
+    out_of: HashMap<ProfileId, Option<HashSet<IdentityId>>>,
+}
+
+impl Acquaintances {
+    fn new(program: &Program, groups: &[(Alike, Group)]) -> Self {
+        let mut ingress: HashMap<ProfileId, Option<HashSet<IdentityId>>> = HashMap::default();
+        let (mut into, mut open): (HashMap<_, Vec<usize>>, _) = (HashMap::default(), Vec::new());
+        for (at, (to, _)) in groups.iter().enumerate() {
+            let few = to.profile.and_then(|id| {
+                let admitted = || program.admitted(id, Direction::Ingress);
+                ingress.entry(id).or_insert_with(admitted).as_ref()
+            });
+            match few {
+                None => open.push(at),
+                Some(few) => few.iter().for_each(|id| into.entry(*id).or_default().push(at)),
+            }
+        }
+        let identities = groups.iter().map(|(it, _)| (it.identity, !it.nodes.is_empty()));
+        let identities = identities.collect();
+        Self { into, open, all: groups.len(), identities, out_of: HashMap::default() }
+    }
+
+    /// The groups that may be connected to from this one.
+    fn of(&mut self, program: &Program, from: &Alike) -> Vec<usize> {
+        // A node reaches its own pods whatever they say.
+        let mut found: Vec<usize> = match from.nodes.is_empty() {
+            false => (0..self.all).collect(),
+            true => {
+                let known = self.into.get(&from.identity).into_iter().flatten();
+                self.open.iter().chain(known).copied().collect()
+            }
+        };
+        if let Some(id) = from.profile {
+            let admitted = || program.admitted(id, Direction::Egress);
+            if let Some(few) = self.out_of.entry(id).or_insert_with(admitted) {
+                let identities = &self.identities;
+                found.retain(|at| {
+                    identities.get(*at).is_some_and(|(id, node)| *node || few.contains(id))
+                });
+            }
+        }
+        found
+    }
+}
+
+impl Program {
+    /// The identities that a profile allows on any port, own nodes aside; `None` if these may be all but a few.
+    fn admitted(&self, id: ProfileId, direction: Direction) -> Option<HashSet<IdentityId>> {
+        let side = self.profile(id).side(direction)?;
+        let intervals = Protocol::ALL.into_iter().flat_map(|it| side.intervals(it));
+        let classes = intervals.map(|(_, class)| *class).chain([side.other()]);
+        let mut few = HashSet::default();
+        for class in classes.map(|id| self.class(id)) {
+            if class.default == Verdict::Allow {
+                return None;
+            }
+            few.extend(class.exceptions.iter());
+        }
+        Some(few)
     }
 }
 

@@ -85,6 +85,10 @@ enum ListFormat {
     Md,
     /// A graph for Graphviz
     Dot,
+    /// The graph, or the truth table, as a picture
+    Svg,
+    /// A page on which to pick a pod and see what reaches it, and why
+    Html,
 }
 
 #[derive(Serialize)]
@@ -124,6 +128,9 @@ pub(crate) fn run(args: &ListArgs, out: &mut impl Write) -> Result<Exit, Failure
         Some(port) => {
             let matrix = Matrix::new(&connectivity, &world, port.as_ref(), [from, to])?;
             args.write_matrix(&matrix, out)?;
+        }
+        None if args.output == ListFormat::Html => {
+            picture::page(&connectivity, &program, &world, out)?;
         }
         None => args.write(&connectivity, out)?,
     }
@@ -209,6 +216,9 @@ impl ListArgs {
             ListFormat::Json => document(connectivity).write(out)?,
             ListFormat::Yaml => document(connectivity).write_yaml(out)?,
             ListFormat::Dot => picture::dot(connectivity, out)?,
+            ListFormat::Svg => picture::graph(connectivity, out)?,
+            // Needs more than the connections.
+            ListFormat::Html => {}
         }
         Ok(())
     }
@@ -220,9 +230,10 @@ impl ListArgs {
             ListFormat::Yaml => Document::new("TruthTable", matrix.json()).write_yaml(out)?,
             ListFormat::Csv => matrix.write_csv(out)?,
             ListFormat::Md => matrix.write_markdown(out)?,
-            ListFormat::Wide | ListFormat::Dot => {
+            ListFormat::Svg => picture::table(matrix, out)?,
+            ListFormat::Wide | ListFormat::Dot | ListFormat::Html => {
                 return Err(Failure::usage(anyhow::anyhow!(
-                    "a truth table is printed as text, json, yaml, csv or md"
+                    "a truth table is printed as text, json, yaml, csv, md or svg"
                 )));
             }
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;
@@ -9,6 +10,7 @@ pub(crate) mod explain;
 pub(crate) mod flush;
 pub(crate) mod lint;
 pub(crate) mod list;
+pub(crate) mod man;
 mod question;
 pub(crate) mod render;
 pub(crate) mod run;

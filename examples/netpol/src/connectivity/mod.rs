@@ -235,6 +235,36 @@ impl Connectivity {
         ends
     }
 
+    /// The addresses that no pod has, by what they may connect to and be connected from; most of them come first.
+    pub(crate) fn strangers(&self) -> Vec<Stranger> {
+        let sides = self.connections.iter().flat_map(Connection::sides).collect::<Vec<_>>();
+        let ranges = sides.iter().flat_map(|side| side.outside.iter().copied()).collect();
+        let cuts = addresses::cuts(&ranges);
+        let mut alike: BTreeMap<Vec<usize>, BTreeSet<(IpAddr, IpAddr)>> = BTreeMap::new();
+        for range in addresses::cut(&ranges, &cuts) {
+            let holds = |side: &Side| {
+                side.outside.iter().any(|(first, last)| *first <= range.0 && range.1 <= *last)
+            };
+            let signature = sides.iter().enumerate().filter(|(_, side)| holds(side));
+            alike.entry(signature.map(|(at, _)| at).collect()).or_default().insert(range);
+        }
+        let mut strangers: Vec<Stranger> = alike
+            .into_values()
+            .map(|outside| {
+                let of = |family: &Family| {
+                    outside.iter().map(|it| it.0).find(|it| Family::of(*it) == *family)
+                };
+                let examples = Family::ALL.iter().filter_map(of).collect();
+                let side = Side { pods: BTreeSet::new(), outside: outside.clone() };
+                let ends = self.names_of(&side, &Side::default());
+                let names: Vec<String> = ends.iter().map(ToString::to_string).collect();
+                Stranger { name: names.join(", "), examples }
+            })
+            .collect();
+        strangers.sort_by_key(|it| (!it.name.starts_with("world"), it.name.clone()));
+        strangers
+    }
+
     /// The place of the pod of this name.
     pub(crate) fn place(&self, namespace: &str, name: &str) -> Option<usize> {
         let key = |pod: &Pod| (pod.namespace.clone(), pod.name.clone());
@@ -262,6 +292,14 @@ impl Side {
         self.pods.extend(other.pods);
         self.outside.extend(other.outside);
     }
+}
+
+/// Addresses that no pod has and that the connections do not tell apart.
+#[derive(Debug)]
+pub(crate) struct Stranger {
+    pub(crate) name: String,
+    /// One for each family.
+    pub(crate) examples: Vec<IpAddr>,
 }
 
 /// What is on one side of a [`Reach`].

@@ -56,6 +56,19 @@ pub(crate) fn write_headed(
     write(explanation, out)
 }
 
+/// Why an end says what it says, whatever the port, in one line.
+pub(crate) fn reason(judgement: &Judgement) -> String {
+    match nearest_miss(judgement) {
+        Some((policy, miss)) => {
+            format!(
+                "{}; {}/{} {} {miss}",
+                judgement.reason, policy.namespace, policy.name, miss.rule
+            )
+        }
+        None => judgement.reason.to_string(),
+    }
+}
+
 /// How many of the denying ends have a rule that nearly allows it.
 pub(crate) fn near_misses(explanation: &Explanation) -> usize {
     explanation.judgements().filter(|it| nearest_miss(it).is_some()).count()
