@@ -44,6 +44,21 @@ impl World {
         Self { input, options, default_namespace: name(default_namespace) }
     }
 
+    /// Forgets the pods that have nothing to do with connections between these: verdicts do not depend on them.
+    pub(crate) fn keep_only(&mut self, parties: [&Party; 2]) {
+        let addresses: Vec<IpAddr> =
+            parties.into_iter().flat_map(|it| self.addresses(it)).collect();
+        self.input.objects.endpoints.retain(|it| {
+            let named = |party: &&Party| match party {
+                Party::Endpoint(own) => (&own.namespace, &own.name) == (&it.namespace, &it.name),
+                Party::Address(_) => false,
+            };
+            it.host_network
+                || parties.iter().any(named)
+                || it.addresses.iter().any(|address| addresses.contains(address))
+        });
+    }
+
     /// The objects, the hypothetical pods among them.
     pub(crate) fn objects(&self) -> &Objects {
         &self.input.objects

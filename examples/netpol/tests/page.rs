@@ -190,7 +190,7 @@ fn a_person_can_look_around() {
     };
     assert_eq!(dim(arrow), false, "leads to the chosen pod");
     assert_eq!(dim("#graph [data-from='payments/gateway'][data-to='payments/ledger']"), true);
-    browser.click("#graph [data-end='shop/frontend'] rect");
+    browser.click("#graph g[data-end='shop/frontend']");
     assert_eq!(browser.text("h2.title"), "shop/frontend");
     assert!(
         browser.text("#reaches").contains("shop/api\nTCP 8080"),
@@ -200,7 +200,7 @@ fn a_person_can_look_around() {
 
     browser.click("[data-tab='table']");
     browser.screenshot("table.png");
-    browser.click("#table [data-from='shop/frontend'][data-to='shop/db'] rect");
+    browser.click("#table g[data-from='shop/frontend'][data-to='shop/db']");
     assert_eq!(browser.text("h2.title"), "shop/db");
     let open = "document.querySelector(\"#reached-by [data-peer='shop/frontend']\").open";
     assert_eq!(browser.evaluate(open), true, "the reason is shown at once");

@@ -65,6 +65,7 @@ impl QuestionArgs {
         let ways = world.ways(&source, &destination).map_err(Failure::input)?;
         let ways = ways.into_iter().map(|way| Way { via_service: self.via_service, ..way });
         let ways = ways.collect();
+        world.keep_only([&source, &destination]);
         let program = world.program();
         let port = self.destination.port.clone();
         Ok(Question { program, source, destination, port, ways, complete })

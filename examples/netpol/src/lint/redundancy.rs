@@ -1,10 +1,10 @@
 //! Policies, rules and excepts that make no difference. The engine proves it: the program without them means the same.
 //!
-//! What a policy says concerns the pods that it selects, and of these every one that has the same profile in the same
-//! way. So the proof takes, for each profile, one pod, the policies of the profile, and of the other pods one of each
-//! kind that these policies can tell apart. It compiles these few objects with and without the part in question and
-//! compares the two programs over all connections. Most parts need no such proof: one connection that the part is
-//! about and that is judged otherwise without it shows that it is needed.
+//! What a policy says concerns the pods that it selects, and of these all that have the same profile in the same way.
+//! So the proof takes one pod for each profile, their policies, and of the other pods one of each kind that these
+//! policies can tell apart. It compiles these few objects with and without the part in question and compares the two
+//! programs over all connections. Most parts need no such proof: one connection that the part is about and that is
+//! judged otherwise without it shows that it is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use netpol_core::model::{
     Block, Direction, End, Endpoint, Flow, Name, Namespace, Objects, Options, Peer, Peers, Policy,
     PolicyKey, PolicyKind, PortMatch, Ports, Rule, Traffic,
 };
-use netpol_core::program::{Program, Scope};
-use netpol_core::reference;
+use netpol_core::program::{DiffSubject, Program, Scope, Verdict};
+use netpol_core::reference::{self, Judgement};
 
 use super::facts::{Alike, Facts};
 use super::{Finding, Lint};
@@ -31,30 +31,33 @@ enum Part {
     Except(Direction, usize, usize),
 }
 
-/// All parts that make no difference to any pod. `progress` hears how many profiles of how many are done.
+/// All parts that make no difference to any pod. `progress` hears how many policies of how many are done.
 pub(super) fn findings(facts: &Facts<'_>, mut progress: impl FnMut(usize, usize)) -> Vec<Finding> {
     let profiles = facts.profiles();
-    // Whether a part has been found to be of no use so far, which it may be by the next profile.
-    let mut useless: BTreeMap<PolicyKey, BTreeMap<Part, bool>> = BTreeMap::new();
-    for (done, alike) in profiles.iter().enumerate() {
-        progress(done, profiles.len());
-        let mut scene = Scene::new(facts, alike);
+    let mut concerned: BTreeMap<&PolicyKey, (&Policy, Vec<usize>)> = BTreeMap::new();
+    for (at, alike) in profiles.iter().enumerate() {
         for policy in alike.profile.policies() {
-            let parts = useless
-                .entry(policy.key.clone())
-                .or_insert_with(|| parts(policy).into_iter().map(|part| (part, true)).collect());
-            for (part, useless) in parts.iter_mut().filter(|(_, useless)| **useless) {
-                *useless = scene.makes_no_difference(policy, *part);
-            }
+            concerned.entry(&policy.key).or_insert((policy, Vec::new())).1.push(at);
         }
     }
+    let all = concerned.len();
+    let mut scene: Option<Scene<'_>> = None;
     let mut findings = Vec::new();
-    for (object, parts) in useless {
-        let whole = parts.get(&Part::Whole) == Some(&true);
-        for (part, _) in parts.into_iter().filter(|(_, useless)| *useless) {
-            // Of a policy that makes no difference there is nothing to say rule by rule.
-            if part == Part::Whole || !whole {
-                findings.push(finding(&object, part));
+    for (done, (policy, subjects)) in concerned.into_values().enumerate() {
+        progress(done, all);
+        // Policies of one namespace often concern the same pods.
+        if scene.as_ref().is_none_or(|scene| scene.subjects != subjects) {
+            let alike = subjects.iter().filter_map(|at| profiles.get(*at)).collect();
+            scene = Some(Scene::new(facts, subjects, alike));
+        }
+        let Some(scene) = &mut scene else { continue };
+        for part in parts(policy) {
+            if scene.makes_no_difference(policy, part) {
+                findings.push(finding(&policy.key, part));
+                // Of a policy that makes no difference there is nothing to say rule by rule.
+                if part == Part::Whole {
+                    break;
+                }
             }
         }
     }
@@ -140,38 +143,45 @@ fn without(policy: &Policy, part: Part) -> Option<Policy> {
     Some(changed)
 }
 
-/// One pod with its policies and all that these can tell apart.
+/// The pods that a policy is about, one for each profile, with their policies and all that these can tell apart.
 struct Scene<'a> {
     facts: &'a Facts<'a>,
-    pod: &'a Endpoint,
+    /// The profiles, by their places.
+    subjects: Vec<usize>,
+    alike: Vec<&'a Alike<'a>>,
+    /// Of all the pods, each once.
     policies: Vec<&'a Policy>,
     /// The other pods and the program of the whole, once a proof needs them.
-    rest: Option<(Objects, Program)>,
+    whole: Option<(Objects, Program)>,
 }
 
 impl<'a> Scene<'a> {
-    fn new(facts: &'a Facts<'a>, alike: &Alike<'a>) -> Self {
-        let policies = alike.profile.policies().collect();
-        Self { facts, pod: alike.pod, policies, rest: None }
+    fn new(facts: &'a Facts<'a>, subjects: Vec<usize>, alike: Vec<&'a Alike<'a>>) -> Self {
+        let policies = alike.iter().flat_map(|it| it.profile.policies());
+        let policies: BTreeMap<_, _> = policies.map(|it| (&it.key, it)).collect();
+        Self { facts, subjects, alike, policies: policies.into_values().collect(), whole: None }
     }
 
     fn makes_no_difference(&mut self, policy: &Policy, part: Part) -> bool {
         let changed = without(policy, part);
-        !self.an_example_differs(policy, changed.as_ref(), part) && self.proof(policy, changed)
-    }
-
-    /// The policies with one of them replaced.
-    fn others(&self, policy: &Policy, by: Option<&Policy>) -> Vec<Policy> {
-        let others = self.policies.iter().filter(|it| it.key != policy.key).map(|it| (*it).clone());
-        others.chain(by.cloned()).collect()
+        let differs =
+            |alike: &&Alike<'a>| self.an_example_differs(alike, policy, changed.as_ref(), part);
+        !self.alike.iter().any(differs) && self.proof(policy, changed)
     }
 
     fn options(&self) -> &'a Options {
         self.facts.program.options()
     }
 
-    /// Judges one connection per rule in question, with and without the part.
-    fn an_example_differs(&self, policy: &Policy, changed: Option<&Policy>, part: Part) -> bool {
+    /// Whether one of a few connections of a pod is judged otherwise without the part.
+    fn an_example_differs(
+        &self,
+        alike: &Alike<'a>,
+        policy: &Policy,
+        changed: Option<&Policy>,
+        part: Part,
+    ) -> bool {
+        let pod = alike.pod;
         let mut examples = Vec::new();
         for direction in Direction::ALL {
             let rules = policy.rules(direction).unwrap_or_default();
@@ -180,16 +190,22 @@ impl<'a> Scene<'a> {
                 Part::Rule(of, index) => (of, index) == (direction, *at),
                 Part::Except(..) => false,
             });
-            examples.extend(
-                asked.filter_map(|(_, rule)| Some((direction, self.example(direction, rule)?))),
-            );
+            examples
+                .extend(asked.filter_map(|(_, rule)| {
+                    Some((direction, self.example(pod, direction, rule)?))
+                }));
             if part == Part::Whole && policy.rules(direction).is_some() {
                 // Somebody of whom no policy speaks, on a port of which no policy speaks.
-                let stranger = IpAddr::from([198, 51, 100, 77]);
-                examples.push((direction, (None, End::Address(stranger), Traffic::sctp(1))));
+                let stranger = End::Address(IpAddr::from([198, 51, 100, 77]));
+                examples.push((direction, (None, stranger, Traffic::sctp(1))));
             }
         }
-        let mut objects = self.objects([self.pod]);
+        if examples.is_empty() {
+            return false;
+        }
+        let others = alike.profile.policies().filter(|it| it.key != policy.key).cloned();
+        let mut objects = self.objects([pod]);
+        objects.policies = others.chain(changed.cloned()).collect();
         examples.into_iter().any(|(direction, (peer, end, traffic))| {
             objects.endpoints.truncate(1);
             objects.namespaces.truncate(1);
@@ -197,24 +213,29 @@ impl<'a> Scene<'a> {
                 objects.namespaces.extend(self.namespace(&peer.namespace));
                 objects.endpoints.push(on_no_node(peer));
             }
-            let own = own_end(self.pod);
+            let own = own_end(pod);
             let (source, destination) = match direction {
                 Direction::Egress => (own, end),
                 Direction::Ingress => (end, own),
             };
             let flow = Flow { source, destination, traffic, via_service: false };
-            let mut judge = |policies| {
-                objects.policies = policies;
-                let verdict = reference::decide(&objects, self.options(), &flow);
-                (verdict.egress, verdict.ingress)
-            };
-            judge(self.others(policy, Some(policy))) != judge(self.others(policy, changed))
+            let now = self.facts.program.decide(&flow);
+            let then = reference::decide(&objects, self.options(), &flow);
+            match direction {
+                Direction::Egress => {
+                    (now.egress == Some(Verdict::Deny)) != (then.egress == Judgement::Deny)
+                }
+                Direction::Ingress => {
+                    (now.ingress == Some(Verdict::Deny)) != (then.ingress == Judgement::Deny)
+                }
+            }
         })
     }
 
     /// Somebody whom the rule is about, and traffic that it is about.
     fn example(
         &self,
+        pod: &'a Endpoint,
         direction: Direction,
         rule: &Rule,
     ) -> Option<(Option<&'a Endpoint>, End, Traffic)> {
@@ -224,7 +245,7 @@ impl<'a> Scene<'a> {
                 Peer::Pods(selector) => {
                     let pods = self.facts.matching(selector);
                     let mut others = pods.iter().filter_map(|at| self.facts.pod(*at));
-                    let other = others.find(|it| !std::ptr::eq(*it, self.pod))?;
+                    let other = others.find(|it| !std::ptr::eq(*it, pod))?;
                     Some((Some(other), own_end(other)))
                 }
                 Peer::Block(block) => {
@@ -237,7 +258,7 @@ impl<'a> Scene<'a> {
             })?,
         };
         let declares = match direction {
-            Direction::Ingress => Some(self.pod),
+            Direction::Ingress => Some(pod),
             Direction::Egress => peer,
         };
         let traffic = match &rule.ports {
@@ -257,33 +278,31 @@ impl<'a> Scene<'a> {
         Some((peer, end, traffic))
     }
 
-    /// Whether the engine says that the pod's connections are judged alike.
+    /// Whether the engine says that the connections of all these pods are judged alike.
     fn proof(&mut self, policy: &Policy, changed: Option<Policy>) -> bool {
-        let (objects, whole) = match self.rest.take() {
-            Some(rest) => rest,
+        let options = *self.options();
+        let compiled =
+            |objects: Objects| compile(&Cluster::from_objects(options, objects), Scope::Cluster);
+        let (objects, whole) = match self.whole.take() {
+            Some(whole) => whole,
             None => {
                 let mut objects = self.objects(self.kinds());
                 objects.policies = self.policies.iter().map(|it| (*it).clone()).collect();
-                let program = compile(
-                    &Cluster::from_objects(*self.options(), objects.clone()),
-                    Scope::Cluster,
-                );
-                (objects, program)
+                (objects.clone(), compiled(objects))
             }
         };
-        let less = Objects { policies: self.others(policy, changed.as_ref()), ..objects.clone() };
-        let less = compile(&Cluster::from_objects(*self.options(), less), Scope::Cluster);
-        let own = (&self.pod.namespace, &self.pod.name);
-        let difference = whole.diff(&less);
-        let same = difference
-            .cells
-            .iter()
-            .all(|cell| cell.subjects.iter().all(|it| (&it.namespace, &it.name) != own));
-        self.rest = Some((objects, whole));
+        let others = self.policies.iter().filter(|it| it.key != policy.key).map(|it| (*it).clone());
+        let policies = others.chain(changed).collect();
+        let less = compiled(Objects { policies, ..objects.clone() });
+        let pods: BTreeSet<(&Name, &Name)> =
+            self.alike.iter().map(|it| (&it.pod.namespace, &it.pod.name)).collect();
+        let concerned = |it: &DiffSubject| pods.contains(&(&it.namespace, &it.name));
+        let same = !whole.diff(&less).cells.iter().any(|cell| cell.subjects.iter().any(concerned));
+        self.whole = Some((objects, whole));
         same
     }
 
-    /// The pod, and one of each kind of other pods that the policies can tell apart.
+    /// The pods, and one of each kind of other pods that the policies can tell apart.
     fn kinds(&self) -> Vec<&'a Endpoint> {
         let rules = self.policies.iter().flat_map(|policy| {
             Direction::ALL.into_iter().filter_map(|it| policy.rules(it)).flatten()
@@ -317,8 +336,10 @@ impl<'a> Scene<'a> {
                 .collect();
             kinds.entry((&pod.namespace, &pod.labels, &pod.ports, inside)).or_insert(pod);
         }
-        let others = kinds.into_values().filter(|it| !std::ptr::eq(*it, self.pod));
-        std::iter::once(self.pod).chain(others).collect()
+        let own = self.alike.iter().map(|it| it.pod);
+        let all = own.chain(kinds.into_values());
+        let all: BTreeMap<_, _> = all.map(|it| ((&it.namespace, &it.name, &it.uid), it)).collect();
+        all.into_values().collect()
     }
 
     fn named_egress_ports(&self) -> BTreeSet<&'a Name> {
