@@ -25,6 +25,9 @@ use crate::watch::{Event, Heard};
 /// What is in force is written to disk so long after it has changed: a burst of changes is written once.
 const SAVE_AFTER: Duration = Duration::from_secs(5);
 
+/// At most one part in so many of the time goes into counting what is in the kernel.
+const MEASURE_SHARE: u32 = 500;
+
 /// What the loop hears of.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -70,6 +73,8 @@ pub(crate) struct Agent {
     /// The objects in force are not those on disk, and when that is to end.
     save_at: Option<Instant>,
     begun: Instant,
+    /// Not before then is it counted again what is in the kernel.
+    measure_at: Instant,
 }
 
 /// What an agent begins with.
@@ -112,6 +117,7 @@ impl Agent {
             mixed: false,
             save_at: None,
             begun: now,
+            measure_at: now,
         };
         agent.restore();
         agent.mixed = false;
@@ -170,9 +176,9 @@ impl Agent {
         if self.stage != Stage::Live && self.mirror.missing().is_empty() {
             info!(after = ?self.begun.elapsed(), "every kind has been listed");
             self.stage = Stage::Live;
-            self.warn_of_open_ranges();
+            self.warn_of_gaps();
         }
-        if self.may_enforce() {
+        if self.may_enforce() && (self.changed || self.enforcer.due() <= Instant::now()) {
             self.enforce();
         }
         if self.save_at.is_some_and(|at| at <= Instant::now()) {
@@ -180,11 +186,18 @@ impl Agent {
         }
     }
 
-    /// Brings the figures of sizes and packets up to date.
+    /// Brings the figures of sizes and packets up to date, unless it was done a moment ago: with large sets in the
+    /// kernel it takes long to count them.
     pub(crate) fn measure(&mut self) {
+        let begin = Instant::now();
+        if self.measure_at > begin {
+            return;
+        }
         if let Err(error) = self.enforcer.measure() {
             warn!(%error, "what is in force cannot be measured");
         }
+        let end = Instant::now();
+        self.measure_at = end + (end - begin) * MEASURE_SHARE;
     }
 
     /// Ends. What is in force stays so.
@@ -297,23 +310,25 @@ impl Agent {
 
     /// Takes in the objects on disk.
     fn restore(&mut self) {
-        let Some(last_known) = &self.last_known else { return };
-        let objects = match last_known.load() {
-            Ok(Some(objects)) => objects,
-            Ok(None) => return info!("no objects of an earlier run on disk"),
-            Err(error) => return warn!(error = format!("{error:#}"), "not restored"),
-        };
-        let count = objects.len();
-        for value in objects {
-            let kind = value["kind"].as_str().and_then(Kind::find);
-            let Some(kind) = kind else { continue };
-            let heard = Heard::Applied(Object::from(value));
-            self.hear(Input::Watched(Event { kind, heard, at: Instant::now() }));
+        let Some(last_known) = self.last_known.take() else { return };
+        let loaded = last_known.load(|object| {
+            if let Some(kind) = object["kind"].as_str().and_then(Kind::find) {
+                let heard = Heard::Applied(Object::from(object));
+                self.hear(Input::Watched(Event { kind, heard, at: Instant::now() }));
+            }
+        });
+        match loaded {
+            Ok(Some(objects)) => info!(objects, "took in the last known objects"),
+            Ok(None) => info!("no objects of an earlier run on disk"),
+            Err(error) => warn!(error = format!("{error:#}"), "not restored"),
         }
-        info!(objects = count, "took in the last known objects");
+        self.last_known = Some(last_known);
     }
 
-    fn warn_of_open_ranges(&self) {
+    fn warn_of_gaps(&self) {
+        if !self.mirror.has_own_node() {
+            warn!("the API server has no node of this name: is it the right one?");
+        }
         let ranges = self.mirror.ranges();
         let Some(unprogrammed) = &self.unprogrammed else { return };
         for range in unprogrammed.open(ranges) {

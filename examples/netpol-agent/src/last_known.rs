@@ -4,11 +4,12 @@
 //! of another version is not used. It is replaced by renaming, so that at any instant there is a whole one.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The version of the format; a file of another one is left alone.
@@ -60,32 +61,43 @@ impl LastKnown {
         File::open(directory).and_then(|it| it.sync_all()).with_context(context)
     }
 
-    /// What is kept; `None` if nothing is.
-    pub(crate) fn load(&self) -> Result<Option<Vec<serde_json::Value>>> {
+    /// Hands over what is kept, object by object, if all of it is as it was written; returns how many there are, or
+    /// `None` if nothing is kept.
+    pub(crate) fn load(&self, take: impl FnMut(Value)) -> Result<Option<usize>> {
         let file = match File::open(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.with_context(|| format!("opening {}", self.path.display()))?,
         };
-        self.read(BufReader::new(file))
-            .with_context(|| format!("reading {}", self.path.display()))
-            .map(Some)
+        let read = self.read(BufReader::new(file), take);
+        read.with_context(|| format!("reading {}", self.path.display())).map(Some)
     }
 
-    fn read(&self, file: impl BufRead) -> Result<Vec<serde_json::Value>> {
-        let (mut hash, mut objects) = (Sha256::new(), Vec::new());
+    /// Reads twice, first for the seal alone: all objects at once would take much memory.
+    fn read(&self, mut file: impl BufRead + Seek, mut take: impl FnMut(Value)) -> Result<usize> {
+        let objects = self.verify(&mut file)?;
+        file.rewind()?;
+        for line in file.lines().take(objects) {
+            take(serde_json::from_str(&line?).context("a line is no object")?);
+        }
+        Ok(objects)
+    }
+
+    /// Whether the seal is good; returns how many objects there are.
+    fn verify(&self, file: &mut impl BufRead) -> Result<usize> {
+        let (mut hash, mut objects) = (Sha256::new(), 0);
         let mut lines = file.lines().peekable();
         while let Some(line) = lines.next() {
             let line = line?;
             if lines.peek().is_some() {
                 hash.update(&line);
                 hash.update("\n");
-                objects.push(serde_json::from_str(&line).context("a line is no object")?);
+                objects += 1;
                 continue;
             }
             let seal: Seal = serde_json::from_str(&line).context("the end is missing")?;
             ensure!(seal.version == VERSION, "it has version {}, not {VERSION}", seal.version);
             ensure!(seal.node == self.node, "it is about node {}", seal.node);
-            ensure!(seal == self.seal(objects.len(), hash), "it has been changed");
+            ensure!(seal == self.seal(objects, hash), "it has been changed");
             return Ok(objects);
         }
         bail!("it is empty")
@@ -115,11 +127,12 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let directory = directory();
         let kept = LastKnown::new(&directory, "n1");
-        assert!(kept.load().unwrap().is_none());
+        assert!(kept.load(|_| ()).unwrap().is_none());
         for objects in [&OBJECTS[..], &OBJECTS[..1], &[]] {
             kept.save(objects.iter().copied()).unwrap();
-            let loaded = kept.load().unwrap().unwrap();
-            let loaded: Vec<String> = loaded.iter().map(ToString::to_string).collect();
+            let mut loaded = Vec::new();
+            let count = kept.load(|object| loaded.push(object.to_string())).unwrap();
+            assert_eq!(count, Some(objects.len()));
             assert_eq!(loaded, objects);
         }
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing else is left");
@@ -134,16 +147,16 @@ mod tests {
         let whole = fs::read(&kept.path).unwrap();
         for length in 0..whole.len() {
             fs::write(&kept.path, &whole[..length]).unwrap();
-            assert!(kept.load().is_err(), "cut off at {length}");
+            assert!(kept.load(|_| panic!()).is_err(), "cut off at {length}");
         }
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             fs::write(&kept.path, &changed).unwrap();
-            assert!(kept.load().is_err(), "changed at {at}");
+            assert!(kept.load(|_| panic!()).is_err(), "changed at {at}");
         }
         fs::write(&kept.path, &whole).unwrap();
-        let error = LastKnown::new(&directory, "n2").load().unwrap_err();
+        let error = LastKnown::new(&directory, "n2").load(|_| panic!()).unwrap_err();
         assert_eq!(format!("{:#}", error.root_cause()), "it is about node n1");
         fs::remove_dir_all(directory).unwrap();
     }

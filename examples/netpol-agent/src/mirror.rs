@@ -125,6 +125,11 @@ impl Mirror {
         self.kinds.values().flat_map(|known| known.objects.values().map(|object| &**object))
     }
 
+    /// Whether the API server has a node of the name that was given.
+    pub(crate) fn has_own_node(&self) -> bool {
+        self.own.node.is_some()
+    }
+
     /// The ranges from which the API server says that the node's pods have their addresses.
     pub(crate) fn ranges(&self) -> &[IpNet] {
         &self.own.ranges

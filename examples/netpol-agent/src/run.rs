@@ -35,6 +35,9 @@ const WAITING: usize = 1024;
 /// The loop is stuck if it does not come round for so long.
 const STUCK: Duration = Duration::from_secs(60);
 
+/// How often to look for changes by others that were not heard of.
+const CHECK: Duration = Duration::from_secs(300);
+
 /// How often the host's addresses are looked up, and the figures of sizes and packets are brought up to date.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -64,6 +67,7 @@ async fn serve(args: Args, options: backend::Options, mut opened: backend::Opene
     let settings = Settings {
         scope: Scope::Node(name(&args.node_name)),
         revoke: args.revoke,
+        check_every: if opened.monitor.is_some() { CHECK } else { Settings::default().check_every },
         ..Settings::default()
     };
     let enforcer = Enforcer::new(opened.backend, settings, metrics.clone())?;
@@ -135,7 +139,10 @@ async fn serve(args: Args, options: backend::Options, mut opened: backend::Opene
             }
             () = until(agent.due()) => {}
             _ = look.tick() => {
-                agent.hear(Input::Interfaces(interfaces::addresses()?));
+                match interfaces::addresses() {
+                    Ok(addresses) => agent.hear(Input::Interfaces(addresses)),
+                    Err(error) => warn!(error = format!("{error:#}"), "the host may have others"),
+                }
                 agent.measure();
             }
             _ = terminate.recv() => break,

@@ -1,6 +1,7 @@
 //! What changes in the life of a cluster.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use netpol_testbed::Traffic;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Check;
 use crate::traffic::{Connection, End};
-use crate::world::{NODES, World, eventually, fresh, namespace, network_policy, pod};
+use crate::world::{NODES, World, documents, eventually, fresh, namespace, network_policy, pod};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("labels_of_a_pod_change", labels_of_a_pod_change),
@@ -20,6 +21,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("what_was_denied_is_recorded", what_was_denied_is_recorded),
     ("a_policy_is_enforced_since", a_policy_is_enforced_since),
     ("only_the_nodes_concerned_have_rules", only_the_nodes_concerned_have_rules),
+    ("the_manifests_are_good", the_manifests_are_good),
 ];
 
 const WEB: Traffic = Traffic::Tcp(80);
@@ -222,5 +224,19 @@ fn only_the_nodes_concerned_have_rules(world: &mut World) -> Result<(), String> 
     world.expect("closed", &[(probe, false)]);
     assert!(rules(world, NODES[0]).contains("x/server"));
     assert_eq!(rules(world, NODES[2]), before);
+    Ok(())
+}
+
+/// What there is to install is what the API server knows, field by field.
+fn the_manifests_are_good(world: &mut World) -> Result<(), String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kustomize");
+    for file in ["namespace.yaml", "rbac.yaml", "daemonset.yaml"] {
+        for object in documents(&fs::read_to_string(directory.join(file)).unwrap()) {
+            world.try_out(&object).unwrap();
+        }
+    }
+    let mut wrong = documents(&fs::read_to_string(directory.join("daemonset.yaml")).unwrap());
+    wrong[0]["spec"]["template"]["spec"]["hostNetworks"] = true.into();
+    assert!(world.try_out(&wrong[0]).is_err());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What must not matter: agents and API servers that die at any moment.
 
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use serde_json::json;
 
 use crate::Check;
 use crate::traffic::{Denied, End, Steady};
-use crate::world::{NODES, World, fresh, network_policy, pod};
+use crate::world::{NODES, World, eventually, fresh, network_policy, pod};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("nothing_dies_with_agents_and_api_servers", nothing_dies_with_them),
     ("a_node_comes_up_without_the_api_server", a_node_comes_up_without_the_api_server),
+    ("an_agent_that_is_told_to_end_leaves_enforcement", told_to_end),
+    ("what_others_change_is_repaired", what_others_change_is_repaired),
+    ("enforcement_can_be_ended", enforcement_can_be_ended),
 ];
 
 const WEB: Traffic = Traffic::Tcp(80);
@@ -101,14 +105,13 @@ fn a_node_comes_up_without_the_api_server(world: &mut World) -> Result<(), Strin
     prepare(world);
     // What is in force gets to disk within seconds.
     let path = world.directory.join(NODES[0]).join("objects.jsonl");
-    crate::world::eventually("the pods are on disk", || {
+    eventually("the pods are on disk", || {
         fs::read_to_string(&path).is_ok_and(|text| text.contains("neighbour"))
     });
     world.kill_agents();
     world.control_plane.kill_server();
     for node in NODES {
-        let flush = || std::process::Command::new("nft").args(["flush", "ruleset"]).status();
-        assert!(world.testbed.in_node(node, flush).unwrap().unwrap().success());
+        nft(world, node, &["flush", "ruleset"]);
     }
     let open = world.probe("x/stranger", "x/server", WEB);
     world.expect("nothing is in force", &[(open, true)]);
@@ -119,4 +122,49 @@ fn a_node_comes_up_without_the_api_server(world: &mut World) -> Result<(), Strin
     NODES.iter().for_each(|node| world.wait_until_ready(node));
     expect(world, "from the API server");
     Ok(())
+}
+
+fn told_to_end(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    for node in NODES {
+        assert!(world.end_agent(node).success());
+    }
+    expect(world, "nobody there");
+    world.start_agents();
+    expect(world, "after them");
+    Ok(())
+}
+
+fn what_others_change_is_repaired(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    for command in [&["flush", "ruleset"][..], &["delete", "table", "ip", "netpol"]] {
+        nft(world, NODES[0], command);
+        expect(world, "repaired");
+    }
+    let metrics = world.get(NODES[0], "/metrics");
+    let drift = "netpol_kernel_drift_total{backend=\"nft\"} ";
+    let drift = metrics.lines().find_map(|line| line.strip_prefix(drift)).expect("drift");
+    assert!(drift.parse::<u32>().unwrap() >= 2, "{drift}");
+    Ok(())
+}
+
+fn enforcement_can_be_ended(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    world.kill_agents();
+    for node in NODES {
+        assert!(nft(world, node, &["list", "tables"]).contains("netpol"));
+        assert!(world.run_agent(node, &["--remove"]).success());
+        assert_eq!(nft(world, node, &["list", "tables"]), "");
+    }
+    world.start_agents();
+    expect(world, "again");
+    Ok(())
+}
+
+/// Runs the nft tool on a node.
+fn nft(world: &World, node: &str, arguments: &[&str]) -> String {
+    let run = || Command::new("nft").args(arguments).output().unwrap();
+    let output = world.testbed.in_node(node, run).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -13,6 +13,8 @@ use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
 };
 use netpol_testbed::{Node, Outcome, Place, Pod, Probe, ProbeOptions, Testbed, Topology, Traffic};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -120,6 +122,16 @@ impl World {
                 api.patch_status(name_of(&object), &PatchParams::default(), &patch).await?;
             }
             Ok(())
+        })
+    }
+
+    /// Whether the API server would accept an object, unknown fields included; nothing is changed.
+    pub(crate) fn try_out(&self, object: &Value) -> kube::Result<()> {
+        self.api(async |client| {
+            let mut params = PatchParams::apply("test").validation_strict();
+            params.dry_run = true;
+            let api = api_of(&client, object);
+            api.patch(name_of(object), &params, &Patch::Apply(object)).await.map(drop)
         })
     }
 
@@ -248,6 +260,19 @@ impl World {
 
     /// Starts the agent of a node.
     pub(crate) fn start_agent(&mut self, node: &'static str) {
+        let mut command = self.agent(node);
+        let child = self.testbed.in_node(node, || command.spawn()).unwrap().unwrap();
+        assert!(self.agents.insert(node, child).is_none());
+    }
+
+    /// Runs the agent's program with these arguments, until it ends.
+    pub(crate) fn run_agent(&self, node: &str, arguments: &[&str]) -> ExitStatus {
+        let mut command = self.agent(node);
+        command.args(arguments);
+        self.testbed.in_node(node, || command.status()).unwrap().unwrap()
+    }
+
+    fn agent(&self, node: &str) -> Command {
         let mut log = File::options();
         log.create(true).append(true);
         let open =
@@ -260,8 +285,14 @@ impl World {
             .stdin(Stdio::null())
             .stdout(open("records"))
             .stderr(open("log"));
-        let child = self.testbed.in_node(node, || command.spawn()).unwrap().unwrap();
-        assert!(self.agents.insert(node, child).is_none());
+        command
+    }
+
+    /// Tells the agent of a node to end, as a kubelet does.
+    pub(crate) fn end_agent(&mut self, node: &str) -> ExitStatus {
+        let mut child = self.agents.remove(node).unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        child.wait().unwrap()
     }
 
     /// Ends the agent of a node, as by kill -9.
