@@ -48,7 +48,8 @@ pub(crate) struct Args {
     #[arg(long, env = "NETPOL_REVOKE", default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub(crate) revoke: bool,
 
-    /// Write a line of JSON to standard output for denied packets, so many per second and direction; 0 for none
+    /// Write a line of JSON to standard output for denied packets, at most so many per second and direction for pods with
+    /// the same policies; 0 for none
     #[arg(long, env = "NETPOL_LOG_DENIED", default_value_t = 10, value_name = "PER SECOND")]
     pub(crate) log_denied: u32,
 

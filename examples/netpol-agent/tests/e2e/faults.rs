@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use netpol_testbed::Traffic;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::Check;
@@ -15,6 +16,7 @@ use crate::world::{NODES, World, eventually, fresh, network_policy, pod};
 pub(crate) const CHECKS: &[Check] = &[
     ("nothing_dies_with_agents_and_api_servers", nothing_dies_with_them),
     ("a_node_comes_up_without_the_api_server", a_node_comes_up_without_the_api_server),
+    ("changes_that_no_watch_has_heard_of", changes_that_no_watch_has_heard_of),
     ("an_agent_that_is_told_to_end_leaves_enforcement", told_to_end),
     ("what_others_change_is_repaired", what_others_change_is_repaired),
     ("enforcement_can_be_ended", enforcement_can_be_ended),
@@ -121,6 +123,39 @@ fn a_node_comes_up_without_the_api_server(world: &mut World) -> Result<(), Strin
     world.start_server();
     NODES.iter().for_each(|node| world.wait_until_ready(node));
     expect(world, "from the API server");
+    Ok(())
+}
+
+/// While the agents hear nothing, objects change, and an API server starts that cannot tell how it came to that: the
+/// watches cannot go on from where they were (410 Gone).
+fn changes_that_no_watch_has_heard_of(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    world.apply(&network_policy(
+        "x",
+        "other",
+        json!({"podSelector": {"matchLabels": {"app": "friend"}}}),
+    ));
+    let back = world.probe("x/server", "x/friend", WEB);
+    world.expect("before", &[(back.clone(), false)]);
+    world.signal_agents(Signal::SIGSTOP);
+    world.delete(&network_policy("x", "other", json!({})));
+    world.label_pod("x/friend", &json!({"app": "stranger"}));
+    world.label_pod("x/stranger", &json!({"app": "friend"}));
+    world.stop_pod("x/neighbour");
+    world.start_pod(&pod("x", "newcomer", 1, 21, json!({"app": "friend"})));
+    world.control_plane.kill_server();
+    world.start_server();
+    world.signal_agents(Signal::SIGCONT);
+    let to_server = |from: &str| world.probe(from, "x/server", WEB);
+    world.expect(
+        "after",
+        &[
+            (back, true),
+            (to_server("x/friend"), false),
+            (to_server("x/stranger"), true),
+            (to_server("x/newcomer"), true),
+        ],
+    );
     Ok(())
 }
 

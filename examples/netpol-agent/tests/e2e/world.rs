@@ -291,8 +291,13 @@ impl World {
     /// Tells the agent of a node to end, as a kubelet does.
     pub(crate) fn end_agent(&mut self, node: &str) -> ExitStatus {
         let mut child = self.agents.remove(node).unwrap();
-        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        send(&child, Signal::SIGTERM);
         child.wait().unwrap()
+    }
+
+    /// Sends a signal to all agents.
+    pub(crate) fn signal_agents(&self, signal: Signal) {
+        self.agents.values().for_each(|child| send(child, signal));
     }
 
     /// Ends the agent of a node, as by kill -9.
@@ -377,6 +382,10 @@ impl World {
             );
         }
     }
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
 /// Silence of this length is a denial.
