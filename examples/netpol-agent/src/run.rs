@@ -62,7 +62,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 async fn serve(args: Args, options: backend::Options, mut opened: backend::Opened) -> Result<()> {
-    let inherited = opened.backend.status().context("looking at what is in force")?.present;
+    // Sets without rules, as are left when somebody flushes the rules of iptables, police nothing.
+    let inherited = opened.backend.status().context("looking at what is in force")?.rules > 0;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let settings = Settings {
         scope: Scope::Node(name(&args.node_name)),

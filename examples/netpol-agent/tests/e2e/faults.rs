@@ -187,10 +187,11 @@ fn enforcement_can_be_ended(world: &mut World) -> Result<(), String> {
     prepare(world);
     world.kill_agents();
     for node in NODES {
-        assert!(nft(world, node, &["list", "tables"]).contains("netpol"));
         assert!(world.run_agent(node, &["--remove"]).success());
-        assert_eq!(nft(world, node, &["list", "tables"]), "");
+        assert!(!nft(world, node, &["list", "ruleset"]).to_lowercase().contains("netpol"));
     }
+    let stranger = world.probe("x/stranger", "x/server", WEB);
+    world.expect("not policed", &[(stranger, true)]);
     world.start_agents();
     expect(world, "again");
     Ok(())
