@@ -276,7 +276,7 @@ impl Enforcer {
     }
 }
 
-/// `updated in 2 commits, 336 bytes, compiled in 0.1 ms, in force after 0.4 ms, 1 connection cut`.
+/// `updated in 2 commits, 336 bytes, compiled in 0.1 ms, written in 0.2 ms, in force after 0.4 ms, 1 connection cut`.
 impl fmt::Display for Applied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
@@ -292,9 +292,9 @@ impl fmt::Display for Applied {
         if let Some(compiled_in) = self.compiled_in {
             write!(f, ", compiled in {:.1} ms", milliseconds(compiled_in))?;
         }
-        match self.latency {
-            Some(latency) => write!(f, ", in force after {:.1} ms", milliseconds(latency))?,
-            None => write!(f, ", in {:.1} ms", milliseconds(self.synced_in))?,
+        write!(f, ", written in {:.1} ms", milliseconds(self.synced_in))?;
+        if let Some(latency) = self.latency {
+            write!(f, ", in force after {:.1} ms", milliseconds(latency))?;
         }
         match &self.revoked {
             Some(Ok(Revoked { cut, .. })) if !cut.is_empty() => {

@@ -1,5 +1,6 @@
 //! The loop of `netpol run`: waits for files, signals, other hands on our rules, and time.
 
+mod files;
 mod records;
 mod signals;
 mod systemd;
@@ -21,21 +22,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prometheus_client::metrics::gauge::Gauge;
 
+use self::files::Files;
 use self::signals::Signals;
 use self::systemd::Watchdog;
-use self::watch::{FileEvent, FileWatch};
 use crate::commands::run::{RunArgs, WhenUnknown};
 use crate::exit::Failure;
 use crate::host::{Desired, Sources, Surroundings, failure, replace};
 use crate::input::Severity;
 use crate::notes::{self, count, note};
 
-/// Files are read when nothing has happened to them for so long: a change is often one of several.
-const SETTLE: Duration = Duration::from_millis(3);
-/// They are read after so long, whatever happens.
-const LONGEST: Duration = Duration::from_millis(30);
-/// How often files are read over because something has happened to them meanwhile.
-const ATTEMPTS: usize = 10;
 /// The loop goes round at least so often,
 const BEAT: Duration = Duration::from_secs(5);
 /// or something is wrong.
@@ -51,16 +46,13 @@ const NFLOG_GROUP: u16 = 100;
 pub(crate) struct Daemon<'a> {
     args: &'a RunArgs,
     signals: Signals,
-    watch: FileWatch,
-    sources: Sources,
+    files: Files,
     enforcer: Enforcer,
     monitor: Option<Monitor>,
     /// The objects that the enforcer has.
     objects: Objects,
     /// What is wrong with the input, as it was told.
     complaints: Vec<String>,
-    /// When the first and the last thing happened to files that are not read yet.
-    happened: Option<(Instant, Instant)>,
     is_ready: bool,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -82,7 +74,6 @@ impl<'a> Daemon<'a> {
         let help = "1 if all of the input can be read, 0 if what it said before is in force";
         metrics.registry_mut().register("input_readable", help, readable.clone());
         let metrics = Arc::new(metrics);
-        let sources = Sources::new(args.host.clone(), Surroundings::Here);
         let node = args.host.node();
         let settings = Settings {
             scope: netpol_core::Scope::Node(node),
@@ -109,17 +100,16 @@ impl<'a> Daemon<'a> {
                 .with_context(|| format!("--records {}", path.display()))
                 .map_err(Failure::input)?;
         }
-        let watch = FileWatch::new().map_err(Failure::unavailable)?;
+        let sources = Sources::new(args.host.clone(), Surroundings::Here);
+        let files = Files::new(sources).map_err(Failure::unavailable)?;
         Ok(Self {
             args,
             signals,
-            watch,
-            sources,
+            files,
             enforcer,
             monitor: opened.monitor,
             objects: Objects::default(),
             complaints: Vec::new(),
-            happened: None,
             is_ready: false,
             health,
             metrics,
@@ -135,8 +125,7 @@ impl<'a> Daemon<'a> {
             let now = Instant::now();
             self.health.beat();
             let watchdog = self.watchdog.tell(now);
-            let files = self.happened.map(|(first, last)| (last + SETTLE).min(first + LONGEST));
-            let times = [Some(self.enforcer.due()), Some(now + BEAT), watchdog, files];
+            let times = [Some(self.enforcer.due()), Some(now + BEAT), watchdog, self.files.due()];
             let next = times.into_iter().flatten().min().unwrap_or(now);
             self.wait(next.saturating_duration_since(now)).map_err(Failure::unavailable)?;
 
@@ -148,15 +137,13 @@ impl<'a> Daemon<'a> {
             if self.signals.reload().map_err(Failure::unavailable)? {
                 systemd::reloading();
                 note("asked to read everything again");
-                self.sources.forget();
+                self.files.forget();
                 self.reload(Instant::now());
                 systemd::ready(&self.summary());
             }
-            self.hear_of_files().map_err(Failure::unavailable)?;
-            if let Some((first, last)) = self.happened
-                && (last.elapsed() >= SETTLE || first.elapsed() >= LONGEST)
-            {
-                self.reload(first);
+            self.files.hear().map_err(Failure::unavailable)?;
+            if let Some(seen) = self.files.changed() {
+                self.reload(seen);
             }
             self.hear_of_others()?;
             if Instant::now() >= self.enforcer.due() {
@@ -170,7 +157,6 @@ impl<'a> Daemon<'a> {
 
     /// The first reading, and the first program.
     fn begin(&mut self) -> Result<(), Failure> {
-        self.listen_to_directories();
         self.reload(Instant::now());
         if self.enforcer.in_force().generation() == 0 && !self.complaints.is_empty() {
             self.stand_in()?;
@@ -191,7 +177,7 @@ impl<'a> Daemon<'a> {
     /// Waits until something happens.
     fn wait(&self, at_most: Duration) -> anyhow::Result<()> {
         let [hang_up, end] = self.signals.fds();
-        let fds = [Some(hang_up), Some(end), Some(self.watch.as_fd())];
+        let fds = [Some(hang_up), Some(end), Some(self.files.as_fd())];
         let monitor = self.monitor.as_ref().map(AsFd::as_fd);
         let mut fds: Vec<PollFd<'_>> = fds
             .into_iter()
@@ -207,47 +193,11 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Notes what has happened to files. Whether there was anything.
-    fn hear_of_files(&mut self) -> anyhow::Result<bool> {
-        let events = self.watch.events()?;
-        let (now, mut any) = (Instant::now(), false);
-        for event in events {
-            match event {
-                FileEvent::Begun(path) => self.sources.begun(&path),
-                FileEvent::Settled(path) => {
-                    self.sources.settled(&path);
-                    let first = self.happened.map_or(now, |(first, _)| first);
-                    self.happened = Some((first, now));
-                }
-                FileEvent::Anything => {
-                    self.sources.forget();
-                    self.listen_to_directories();
-                    let first = self.happened.map_or(now, |(first, _)| first);
-                    self.happened = Some((first, now));
-                }
-            }
-            any = true;
-        }
-        Ok(any)
-    }
-
     /// Reads what the files say, and enforces it if all of it can be read. `seen` is when the change was noticed.
     fn reload(&mut self, seen: Instant) {
-        for _ in 0..ATTEMPTS {
-            self.happened = None;
-            let read = self.sources.read();
-            match self.hear_of_files() {
-                Ok(false) => {
-                    self.sources.accept();
-                    return self.take(read, seen);
-                }
-                // What has been read may be half of what somebody writes.
-                Ok(true) => {}
-                Err(error) => return self.complain(vec![format!("error: {error:#}")]),
-            }
+        if let Some(read) = self.files.read() {
+            self.take(read, seen);
         }
-        let now = Instant::now();
-        self.happened = Some((seen, now));
     }
 
     fn take(&mut self, read: anyhow::Result<Desired>, seen: Instant) {
@@ -306,7 +256,7 @@ impl<'a> Daemon<'a> {
             return Ok(());
         }
         // The endpoints that can be read are known, at least.
-        let Ok(Desired { input, .. }) = self.sources.read() else {
+        let Some(Ok(Desired { input, .. })) = self.files.read() else {
             note("nothing is in force until then, since no endpoint is known");
             return Ok(());
         };
@@ -371,11 +321,6 @@ impl<'a> Daemon<'a> {
         {
             notes::error(format_args!("what is in force cannot be read: {error}"));
         }
-    }
-
-    fn listen_to_directories(&mut self) {
-        let failures = self.watch.set(&self.sources.directories());
-        failures.iter().for_each(notes::error);
     }
 
     fn summary(&self) -> String {

@@ -26,8 +26,10 @@ pub(crate) enum FileEvent {
     Begun(PathBuf),
     /// A file is complete, or gone.
     Settled(PathBuf),
-    /// Directories came or went, or too much has happened to be told.
-    Anything,
+    /// Directories came or went.
+    Directories,
+    /// Too much has happened to be told.
+    Lost,
 }
 
 impl FileWatch {
@@ -81,12 +83,13 @@ impl FileWatch {
 
     fn event(&self, event: &InotifyEvent) -> Option<FileEvent> {
         let mask = event.mask;
-        let beyond = AddWatchFlags::IN_Q_OVERFLOW
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_ISDIR;
-        if mask.intersects(beyond) {
-            return Some(FileEvent::Anything);
+        let directories =
+            AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ISDIR;
+        if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return Some(FileEvent::Lost);
+        }
+        if mask.intersects(directories) {
+            return Some(FileEvent::Directories);
         }
         let (directory, _) = self.directories.iter().find(|(_, it)| **it == event.wd)?;
         let path = directory.join(event.name.as_ref()?);
@@ -136,9 +139,9 @@ mod tests {
         let settled = [a, b.clone(), c, b].map(FileEvent::Settled);
         assert_eq!(watch.events().unwrap(), settled);
         fs::create_dir(top.join("inner")).unwrap();
-        assert_eq!(watch.events().unwrap(), [FileEvent::Anything]);
+        assert_eq!(watch.events().unwrap(), [FileEvent::Directories]);
         fs::remove_dir_all(&top).unwrap();
-        assert!(watch.events().unwrap().contains(&FileEvent::Anything));
+        assert!(watch.events().unwrap().contains(&FileEvent::Directories));
         assert_eq!(watch.set(&BTreeSet::from([top])).len(), 1);
     }
 }

@@ -33,6 +33,8 @@ struct Known<T> {
     fresh: BTreeMap<PathBuf, (Stamp, T)>,
     /// Files to be read again whatever their stamp is.
     stale: BTreeSet<PathBuf>,
+    /// The files that there are.
+    present: BTreeSet<PathBuf>,
 }
 
 /// What tells that a file is not the one that was read.
@@ -80,11 +82,16 @@ impl Sources {
         self.endpoints.stale.insert(path.to_owned());
     }
 
-    /// Nothing is known any more of what happens to files: all are read again.
+    /// All files are to be read again, but for those that somebody is writing to.
     pub(crate) fn forget(&mut self) {
+        self.manifests.forget();
+        self.endpoints.forget();
+    }
+
+    /// It is not known any more who is writing to what.
+    pub(crate) fn lose(&mut self) {
         self.unfinished.clear();
-        self.manifests = Known::default();
-        self.endpoints = Known::default();
+        self.forget();
     }
 
     /// What the files say now.
@@ -128,7 +135,7 @@ impl Sources {
         Ok(Desired { input, node })
     }
 
-    /// Nothing has happened to the files while they were read.
+    /// All files have been read, and nothing has happened to them meanwhile.
     pub(crate) fn accept(&mut self) {
         self.manifests.accept();
         self.endpoints.accept();
@@ -162,7 +169,8 @@ impl Sources {
 
 impl<T> Default for Known<T> {
     fn default() -> Self {
-        Self { accepted: BTreeMap::new(), fresh: BTreeMap::new(), stale: BTreeSet::new() }
+        let (stale, present) = (BTreeSet::new(), BTreeSet::new());
+        Self { accepted: BTreeMap::new(), fresh: BTreeMap::new(), stale, present }
     }
 }
 
@@ -174,6 +182,7 @@ impl<T> Known<T> {
         unfinished: bool,
         read: impl FnOnce(&Source) -> T,
     ) -> Result<Option<&T>> {
+        self.present.insert(path.to_owned());
         let accepted = self.accepted.get(path);
         if unfinished {
             return Ok(accepted.map(|(_, content)| content));
@@ -192,9 +201,15 @@ impl<T> Known<T> {
         Ok(self.fresh.get(path).map(|(_, content)| content))
     }
 
+    fn forget(&mut self) {
+        self.stale.extend(self.accepted.keys().cloned());
+    }
+
     fn accept(&mut self) {
         self.accepted.append(&mut self.fresh);
         self.stale.clear();
+        let present = std::mem::take(&mut self.present);
+        self.accepted.retain(|path, _| present.contains(path));
     }
 }
 

@@ -75,6 +75,9 @@ pub(crate) fn half_a_file_is_no_file() {
     file.write_all(policy("b", "a", "80").as_bytes()).expect("written");
     file.sync_all().expect("on disk");
     assert_eq!(daemon.says_within(Duration::from_millis(200)), Vec::<String>::new());
+    daemon.signal(Signal::SIGHUP);
+    daemon.says("asked to read everything again");
+    assert_eq!(daemon.says_within(Duration::from_millis(200)), Vec::<String>::new());
     assert!(scene.passes(C, B, 81));
     drop(file);
     daemon.says("in force");
@@ -116,7 +119,7 @@ pub(crate) fn drift_is_repaired() {
 
     // With the kernel's help nobody else can.
     let mut daemon = scene.start(&["--exclusive"]);
-    daemon.says("in ");
+    daemon.says("in force after");
     let run = scene.bare(&["flush"]);
     assert_eq!(run.code, 5, "{run:#?}");
     assert!(!scene.passes(C, B, 80));
