@@ -10,7 +10,7 @@ use netpol_core::model::{Direction, Family, Flow, Traffic};
 use netpol_core::program::Program;
 
 use crate::name::Name;
-use crate::render::entry_chain;
+use crate::render::{entry_chain, stray_chain};
 use crate::ruleset::{
     Block, Hook, Match, Packet, Ruleset, Set, Standing, Table, Target, Transport, Undecided,
 };
@@ -154,11 +154,18 @@ fn boundaries(ruleset: &Ruleset, table: &Table, family: Family) -> Boundaries {
             boundaries.pair(a.first(), b.first());
         }
     }
-    for direction in Direction::ALL {
-        let entry = entry_chain(&ruleset.name, direction);
+    let name = &ruleset.name;
+    let roots = Direction::ALL.into_iter().flat_map(|direction| {
+        let opposite = match direction {
+            Direction::Egress => Direction::Ingress,
+            Direction::Ingress => Direction::Egress,
+        };
+        [(entry_chain(name, direction), direction), (stray_chain(name, direction), opposite)]
+    });
+    for (root, direction) in roots {
         let mut by_target: BTreeMap<Option<&Target>, Vec<IpAddr>> = BTreeMap::new();
         for address in &singles {
-            let target = trees.find(&entry, direction, *address);
+            let target = trees.find(&root, direction, *address);
             by_target.entry(target).or_default().push(*address);
         }
         by_target.into_values().for_each(|list| boundaries.addresses(list));

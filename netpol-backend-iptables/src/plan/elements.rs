@@ -8,7 +8,7 @@ use netpol_core::model::Direction;
 use super::step::{Purpose, SetChange};
 use crate::name::{Instance, Name};
 use crate::render::entry_chain;
-use crate::ruleset::{Block, Match, Set, Table, Target};
+use crate::ruleset::{Block, Match, Rule, Set, Table, Target};
 
 /// The sets that both have under one name, and that have to be made anew beside what is there.
 pub(super) fn not_in_place(name: &Instance, old: &Table, new: &Table) -> Vec<Name> {
@@ -122,18 +122,8 @@ fn moved_addresses(old: &Set, new: &Set) -> Option<Vec<IpAddr>> {
 
 /// How rules use a set: whether who is in it is denied.
 fn uses<'t>(table: &'t Table, set: &'t Name) -> impl Iterator<Item = bool> + 't {
-    let rules = table.chains.values().flatten();
-    rules.filter_map(move |rule| {
-        let (used, _, inverted) = rule.set()?;
-        // The stray packets of those that are in the set are dropped.
-        let allows = !matches!(&rule.target, Target::Goto(chain) if is_denied_stray(chain));
-        (used == set).then_some(inverted == allows)
-    })
-}
-
-/// The one chain that a set's members are sent to because they are in it, and not allowed by it.
-fn is_denied_stray(chain: &Name) -> bool {
-    chain.as_str().ends_with("-denied-stray")
+    let rules = table.chains.values().flatten().filter_map(Rule::set);
+    rules.filter(move |(used, ..)| *used == set).map(|(_, _, inverted)| inverted)
 }
 
 /// Pairs of one endpoint's addresses, about which no set is asked.

@@ -19,10 +19,15 @@ pub(super) struct Leaf {
     /// If the other end is this one of the endpoint's own addresses.
     pub(super) own: BTreeMap<IpAddr, Target>,
     /// If it is any other: whose address this is, and what it may do.
-    pub(super) others: Option<(Comment, Name)>,
+    pub(super) others: Option<(Option<Comment>, Name)>,
 }
 
 impl Leaf {
+    /// The same for every other end.
+    pub(super) fn all(chain: Name) -> Self {
+        Self { own: BTreeMap::new(), others: Some((None, chain)) }
+    }
+
     fn rules(&self, direction: Direction, address: IpAddr) -> impl Iterator<Item = Rule> {
         let block = Block::single;
         let own = self.own.iter().map(move |(other, target)| {
@@ -34,7 +39,9 @@ impl Leaf {
             Rule::new(pair, target.clone())
         });
         let others = self.others.iter().map(move |(whose, chain)| {
-            let matches = [at(direction, block(address)), Match::Comment(whose.clone())];
+            let whose = whose.iter().cloned().map(Match::Comment);
+            let matches: Vec<_> =
+                [at(direction, block(address))].into_iter().chain(whose).collect();
             Rule::new(matches, Target::Goto(chain.clone()))
         });
         own.chain(others)
@@ -61,6 +68,15 @@ impl Tree {
         let kind = match direction {
             Direction::Egress => "src",
             Direction::Ingress => "dst",
+        };
+        Self { kind, direction, levels: 4, otherwise: None }
+    }
+
+    /// Finds from whom or to whom an answer would go of what is judged in a direction.
+    pub(super) fn answers(judged: Direction) -> Self {
+        let (kind, direction) = match judged {
+            Direction::Egress => ("sd", Direction::Ingress),
+            Direction::Ingress => ("ss", Direction::Egress),
         };
         Self { kind, direction, levels: 4, otherwise: None }
     }

@@ -7,6 +7,7 @@
 //! egress, ingress, src-*, dst-*   a tree of address blocks, 8 rules each at most, down to the
 //!                          endpoint's address -> what it may send, what it may receive
 //! out-*, in-*              per class of ports one rule with one set: allowed? return
+//! stray-*                  a tree as well: may it answer what is denied? -> denied
 //! denied-*                 an endpoint's traffic to itself is let through
 //! drop-*                   reported, dropped
 //! ```
@@ -49,7 +50,7 @@ use netpol_core::program::{EndpointEntry, Program};
 use self::dispatch::{Leaf, Tree};
 use self::profile::Profiles;
 use crate::name::{Comment, ContentKey, Instance, Name};
-use crate::ruleset::{Block, Hook, Match, Rule, Ruleset, Set, Side, Table, Target, hook_name};
+use crate::ruleset::{Block, Hook, Match, Rule, Ruleset, Set, Table, Target, hook_name};
 use crate::variant::Variant;
 
 /// Protocol numbers of those that are spoken in connections.
@@ -119,7 +120,7 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
             for address in addresses(endpoint, family) {
                 let Some(chain) = profiles.entry(endpoint.profile(), direction) else { continue };
                 let label = Comment::new(&label(endpoint));
-                leaves.entry(address).or_default().others.get_or_insert((label, chain));
+                leaves.entry(address).or_default().others.get_or_insert((Some(label), chain));
             }
         }
     }
@@ -130,11 +131,8 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
     }
     let mut builder = profiles.finish();
     for (direction, leaves) in Direction::ALL.into_iter().zip(leaves) {
-        let isolated = leaves.iter().filter(|(_, leaf)| leaf.others.is_some());
-        // A set of single addresses cannot hold the unspecified one, nor is it anybody's.
-        let isolated = isolated.map(|(address, _)| *address).filter(|it| !it.is_unspecified());
-        let isolated = Set::Addresses(isolated.collect());
-        builder.sets.insert(isolated_set(name, family, direction), isolated);
+        let stray = stray(&mut builder, direction, &leaves);
+        builder.chains.insert(stray_chain(name, direction), stray);
         let rules = Tree::dispatch(direction).build(&mut builder, leaves);
         builder.chains.insert(entry_chain(name, direction), rules);
         let denied = denied(&mut builder, direction, &own);
@@ -146,9 +144,13 @@ fn render_table(program: &Program, options: &Options, family: Family) -> Table {
         let rules = allowed_rules(options, log, direction);
         builder.chains.insert(allowed_chain(name, direction), rules);
     }
-    let stray = stray(&mut builder, &own);
-    builder.chains.extend(stray);
+    let otherwise = Target::Goto(name.name("drop-stray"));
+    let exempt = Tree::exemptions("xs", otherwise).build(&mut builder, own);
+    builder.chains.insert(name.name("denied-stray"), exempt);
     builder.chains.insert(name.name("drop-stray"), vec![Rule::new([], refusal(options))]);
+    let asked = Direction::ALL.map(|it| Rule::new([], Target::Jump(stray_chain(name, it))));
+    let asked = [Rule::new([Match::Untracked], Target::Return)].into_iter().chain(asked);
+    builder.chains.insert(name.name("stray"), asked.collect());
     let hosts = program.endpoints().any(EndpointEntry::is_host);
     builder.chains.extend(Hook::ALL.map(|hook| base_chain(name, hook, hosts)));
     let jumps = Hook::ALL.into_iter().map(|hook| (hook, vec![0])).collect();
@@ -294,31 +296,18 @@ fn refusal(options: &Options) -> Target {
     if options.audit { Target::Return } else { Target::Drop }
 }
 
-/// What becomes of packets from the middle of connections that nobody knows: those are dropped that
-/// may be answers of a connection that the policies of a local endpoint might deny.
-fn stray(builder: &mut Builder<'_>, own: &BTreeMap<IpAddr, Leaf>) -> [(Name, Vec<Rule>); 2] {
-    let (name, family) = (builder.name, builder.family);
-    let denied = name.name("denied-stray");
-    let answers = [(Side::Source, Direction::Ingress), (Side::Destination, Direction::Egress)];
-    let answers = answers.map(|(side, direction)| {
-        let set = isolated_set(name, family, direction);
-        let is_in = Match::InSet { set, side, inverted: false };
-        Rule::new([is_in], Target::Goto(denied.clone()))
-    });
-    let mut rules = vec![Rule::new([Match::Untracked], Target::Return)];
-    rules.extend(answers);
-    let otherwise = Target::Goto(name.name("drop-stray"));
-    let exempt = Tree::exemptions("xs", otherwise).build(builder, own.clone());
-    [(name.name("stray"), rules), (denied, exempt)]
-}
-
-/// The addresses of endpoints that are isolated in a direction.
-fn isolated_set(name: &Instance, family: Family, direction: Direction) -> Name {
-    let kind = profile::set_kind(family);
-    name.name(&match direction {
-        Direction::Egress => format!("{kind}-isolated-out"),
-        Direction::Ingress => format!("{kind}-isolated-in"),
-    })
+/// Packets from the middle of connections that nobody knows are dropped if they may be answers of a
+/// connection that the policies of a local endpoint might deny: if they come from one that is
+/// isolated for what it receives, or go to one that is isolated for what it sends.
+fn stray(
+    builder: &mut Builder<'_>,
+    direction: Direction,
+    leaves: &BTreeMap<IpAddr, Leaf>,
+) -> Vec<Rule> {
+    let denied = builder.name.name("denied-stray");
+    let isolated = leaves.iter().filter(|(_, leaf)| leaf.others.is_some());
+    let isolated = isolated.map(|(address, _)| (*address, Leaf::all(denied.clone()))).collect();
+    Tree::answers(direction).build(builder, isolated)
 }
 
 /// Where packets are looked up by the address of the one end.
@@ -336,7 +325,15 @@ fn denied_chain(name: &Instance, direction: Direction) -> Name {
     })
 }
 
-pub(crate) fn allowed_chain(name: &Instance, direction: Direction) -> Name {
+/// Where it is looked up who is isolated in a direction.
+pub(crate) fn stray_chain(name: &Instance, direction: Direction) -> Name {
+    name.name(match direction {
+        Direction::Egress => "stray-to",
+        Direction::Ingress => "stray-from",
+    })
+}
+
+fn allowed_chain(name: &Instance, direction: Direction) -> Name {
     name.name(match direction {
         Direction::Egress => "allowed-out",
         Direction::Ingress => "allowed-in",

@@ -326,7 +326,7 @@ fn in_set(set: &Name, inverted: bool, direction: Direction) -> Match {
 }
 
 /// The names of sets are shared by both families.
-pub(super) fn set_kind(family: Family) -> &'static str {
+fn set_kind(family: Family) -> &'static str {
     match family {
         Family::V4 => "4",
         Family::V6 => "6",

@@ -107,12 +107,9 @@ impl Ruleset {
                 Set::Blocks(list) => list.sort_unstable(),
                 Set::Foreign(_) => {}
             }
-            // A set without addresses is in the way of both.
-            let families = Family::ALL.into_iter().filter(|it| family.is_none_or(|of| of == *it));
-            for family in families {
-                let table = self.tables.entry(family).or_default();
-                table.sets.insert(Name::found(name), set.clone());
-            }
+            // A set of something else than addresses is of no family.
+            let table = self.tables.entry(family.unwrap_or(Family::V4)).or_default();
+            table.sets.insert(Name::found(name), set);
         }
         Ok(())
     }
@@ -373,6 +370,6 @@ mod tests {
         let blocks = [("fd00::/8", true), ("fd00::1", false)];
         let blocks = blocks.map(|(block, inside)| (Block::parse(block).unwrap(), inside));
         assert_eq!(v6["netpol-6-b"], Set::Blocks(blocks.into()));
-        assert!(!v4.contains_key("other") && v4.len() == 3 && v6.len() == 2);
+        assert!(!v4.contains_key("other") && v4.len() == 3 && v6.len() == 1);
     }
 }
