@@ -11,8 +11,8 @@ use netpol_core::program::Program;
 
 use crate::error::Error;
 use crate::plan::{Plan, Purpose, Step, Tool};
-use crate::render::{Options, drop_chain, render};
-use crate::ruleset::{self, Counters, Ruleset, Table};
+use crate::render::{ClassSets, Options, drop_chain, render_after};
+use crate::ruleset::{Counters, Ruleset, Table};
 use crate::tool::{self, Program as ToolProgram};
 use crate::variant::{Known, Variant};
 use crate::verify::{Mismatch, verify};
@@ -32,6 +32,7 @@ const DESTROY_ATTEMPTS: u32 = 50;
 #[derive(Debug)]
 pub struct Iptables {
     options: Options,
+    sets: ClassSets,
     variant: Known,
     ipset: ToolProgram,
     rules: BTreeMap<Family, RuleTools>,
@@ -102,7 +103,15 @@ impl Iptables {
                 return Err(Error::NoVariant { variant, tool });
             }
         }
-        Ok(Self { options, variant, ipset, rules, written: None, other_variant_unknown: true })
+        Ok(Self {
+            options,
+            sets: ClassSets::default(),
+            variant,
+            ipset,
+            rules,
+            written: None,
+            other_variant_unknown: true,
+        })
     }
 
     /// What it writes to: `iptables-nft` or `iptables-legacy`.
@@ -127,7 +136,8 @@ impl Iptables {
     /// the new program allows, and the next call goes on from there. If there is no ip6tables
     /// although it is needed, IPv4 is policed nevertheless.
     pub fn sync(&mut self, program: &Program) -> Result<Report, Error> {
-        let report = self.apply(render(program, &self.options))?;
+        let ruleset = render_after(program, &self.options, &mut self.sets);
+        let report = self.apply(ruleset)?;
         let has_v6 = || program.endpoints().any(|it| it.addresses().iter().any(|it| it.is_ipv6()));
         if !self.rules.contains_key(&Family::V6) && has_ipv6() && has_v6() {
             let tool = format!("ip6tables-{}-restore", self.variant.word());
@@ -285,7 +295,7 @@ impl Iptables {
                 chains: table.chains.len(),
                 rules: table.chains.values().map(Vec::len).sum(),
                 sets: table.sets.len(),
-                elements: table.sets.values().map(ruleset::Set::len).sum(),
+                elements: table.sets.values().map(|it| it.len()).sum(),
                 denied_egress: denied(Direction::Egress),
                 denied_ingress: denied(Direction::Ingress),
             };

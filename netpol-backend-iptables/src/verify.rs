@@ -117,7 +117,7 @@ pub fn verify(ruleset: &Ruleset, program: &Program) -> Vec<Mismatch> {
 fn boundaries(ruleset: &Ruleset, table: &Table, family: Family) -> Boundaries {
     let mut boundaries = Boundaries::new(family);
     for set in table.sets.values() {
-        match set {
+        match &**set {
             Set::Addresses(list) => boundaries.addresses(list.iter().copied()),
             Set::Blocks(list) => {
                 let mut by_length: BTreeMap<(u8, bool), Vec<Block>> = BTreeMap::new();

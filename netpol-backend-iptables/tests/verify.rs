@@ -5,6 +5,8 @@
 mod kernel;
 mod support;
 
+use std::sync::Arc;
+
 use kernel::{feed, in_namespace, iptables, open, run};
 use netpol_backend_iptables::ruleset::{Hook, Ruleset, Set};
 use netpol_backend_iptables::{Mismatch, Options, render, verify};
@@ -59,7 +61,7 @@ fn broken(ruleset: &Ruleset) -> Vec<Ruleset> {
         for set in table.sets.keys() {
             let mut broken = ruleset.clone();
             let table = broken.tables.get_mut(family).expect("there");
-            match table.sets.get_mut(set).expect("there") {
+            match Arc::make_mut(table.sets.get_mut(set).expect("there")) {
                 Set::Addresses(list) => _ = list.pop(),
                 Set::Blocks(list) => _ = list.pop(),
                 Set::Foreign(_) => {}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netpol_core::model::Direction;
 
@@ -57,8 +58,8 @@ pub(super) fn not_in_place(name: &Instance, old: &Table, new: &Table) -> Vec<Nam
 /// The changes that make `new` of `old`, a set that rules of `table` use.
 pub(super) fn changes(
     name: &Name,
-    old: &Set,
-    new: &Set,
+    old: &Arc<Set>,
+    new: &Arc<Set>,
     table: &Table,
 ) -> Vec<(Purpose, SetChange)> {
     let mut changes = Vec::new();
@@ -73,7 +74,7 @@ pub(super) fn changes(
             changes.push((purpose, change(name.clone(), set)));
         }
     };
-    match (old, new) {
+    match (&**old, &**new) {
         (Set::Addresses(old), Set::Addresses(new)) => {
             let (removed, added) = difference(old, new);
             put(false, SetChange::Delete, Set::Addresses(removed));

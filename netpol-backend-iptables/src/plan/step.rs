@@ -1,6 +1,7 @@
 //! One call of a tool.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use netpol_core::model::Family;
 
@@ -40,7 +41,7 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetChange {
     /// Makes a set with its elements.
-    Create(Family, Name, Set),
+    Create(Family, Name, Arc<Set>),
     /// Adds elements.
     Add(Name, Set),
     /// Deletes elements.
@@ -156,12 +157,12 @@ impl SetChange {
                 Self::Destroy(name) => _ = table.sets.remove(name),
                 Self::Add(name, added) => {
                     if let Some(set) = table.sets.get_mut(name) {
-                        set.insert(added);
+                        Arc::make_mut(set).insert(added);
                     }
                 }
                 Self::Delete(name, removed) => {
                     if let Some(set) = table.sets.get_mut(name) {
-                        set.remove(removed);
+                        Arc::make_mut(set).remove(removed);
                     }
                 }
                 Self::Create(..) => {}

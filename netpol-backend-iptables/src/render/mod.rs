@@ -37,10 +37,12 @@
 //! **Invalid packets are not special** otherwise.
 
 mod dispatch;
+mod members;
 mod profile;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use netpol_backend_nft::Log;
 use netpol_backend_nft::nflog::{Outcome, Prefix};
@@ -48,6 +50,7 @@ use netpol_core::model::{Direction, Family, SelfTraffic};
 use netpol_core::program::{EndpointEntry, Program};
 
 use self::dispatch::{Leaf, Tree};
+pub(crate) use self::members::ClassSets;
 use self::profile::Profiles;
 use crate::name::{Comment, ContentKey, Instance, Name};
 use crate::ruleset::{Block, Hook, Match, Rule, Ruleset, Set, Table, Target, hook_name};
@@ -83,11 +86,14 @@ pub struct Options {
 /// Needs no privileges. `O(n log n)` in the addresses of the classes that local endpoints refer to.
 #[must_use]
 pub fn render(program: &Program, options: &Options) -> Ruleset {
-    let tables = Family::ALL
-        .into_iter()
-        .map(|family| (family, render_table(program, options, family)))
-        .collect();
-    Ruleset { name: options.name.clone(), tables }
+    render_after(program, options, &mut ClassSets::default())
+}
+
+/// The same, from the sets of the program that was rendered before.
+pub(crate) fn render_after(program: &Program, options: &Options, sets: &mut ClassSets) -> Ruleset {
+    sets.follow(program);
+    let tables = Family::ALL.map(|family| (family, render_table(program, options, family, sets)));
+    Ruleset { name: options.name.clone(), tables: tables.into() }
 }
 
 /// Chains and sets while they are made.
@@ -96,7 +102,7 @@ struct Builder<'p> {
     name: &'p Instance,
     family: Family,
     chains: BTreeMap<Name, Vec<Rule>>,
-    sets: BTreeMap<Name, Set>,
+    sets: BTreeMap<Name, Arc<Set>>,
 }
 
 impl Builder<'_> {
@@ -109,11 +115,16 @@ impl Builder<'_> {
     }
 }
 
-fn render_table(program: &Program, options: &Options, family: Family) -> Table {
+fn render_table(
+    program: &Program,
+    options: &Options,
+    family: Family,
+    sets: &mut ClassSets,
+) -> Table {
     let name = &options.name;
     let builder = Builder { program, name, family, chains: BTreeMap::new(), sets: BTreeMap::new() };
     let reported = options.log.filter(|log| log.accepted);
-    let mut profiles = Profiles::new(builder, reported.is_some());
+    let mut profiles = Profiles::new(builder, sets, reported.is_some());
     let mut leaves: [BTreeMap<IpAddr, Leaf>; 2] = Default::default();
     for endpoint in program.endpoints() {
         for (direction, leaves) in Direction::ALL.into_iter().zip(&mut leaves) {
@@ -352,5 +363,52 @@ fn at(direction: Direction, block: Block) -> Match {
     match direction {
         Direction::Egress => Match::Source(block),
         Direction::Ingress => Match::Destination(block),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netpol_core::cluster::Cluster;
+    use netpol_core::compile::Compiler;
+    use netpol_core::model::name;
+    use netpol_core::program::Scope;
+    use netpol_core::testing::{Choices, History};
+
+    use super::*;
+
+    /// What is kept from one program to the next is what is rendered from scratch.
+    #[test]
+    fn renderings_do_not_depend_on_history() {
+        let mut elements = 0;
+        for seed in 0..250_u64 {
+            let mut choices = Choices::from_seed(seed, 5000);
+            let history = History::new(&mut choices);
+            let scope = match seed % 3 {
+                0 => Scope::Cluster,
+                at => Scope::Node(name(&format!("node{}", at - 1))),
+            };
+            let mut cluster = Cluster::new(history.options);
+            let mut compiler = Compiler::new(history.options, scope);
+            let (options, mut sets) = (Options::default(), ClassSets::default());
+            let mut events = Vec::new();
+            for _ in 0..40 {
+                events.push(history.step(&mut choices, &mut cluster));
+                let changes = cluster.take_changes();
+                let program = compiler.update(&cluster, &changes);
+                if choices.one_in(4) {
+                    continue;
+                }
+                let kept = render_after(program, &options, &mut sets);
+                let fresh = render(program, &options);
+                assert!(
+                    kept == fresh,
+                    "seed {seed} after {events:?}: kept\n{kept}\nfrom scratch\n{fresh}"
+                );
+                let sets = kept.tables.values().flat_map(|table| table.sets.values());
+                elements += sets.map(|set| set.len()).sum::<usize>();
+                events.clear();
+            }
+        }
+        assert!(elements > 500, "{elements}");
     }
 }

@@ -7,13 +7,14 @@ use std::net::IpAddr;
 
 use netpol_core::model::{Direction, Family, Flow, PortRange, Protocol, Traffic};
 use netpol_core::program::{
-    ClassId, EndpointEntry, Members, Profile, ProfileId, Program, Verdict as Decision,
+    ClassId, EndpointEntry, Profile, ProfileId, Program, Verdict as Decision,
 };
 
 use super::dispatch::WIDTH;
+use super::members::{ClassSet, ClassSets};
 use super::{Builder, allowed_chain, denied_chain};
 use crate::name::{Comment, ContentKey, Name};
-use crate::ruleset::{Block, Match, Rule, Set, Side, Target, covering};
+use crate::ruleset::{Match, Rule, Side, Target};
 
 /// How many ports one rule can list; a range counts twice.
 const SLOTS: usize = 15;
@@ -26,6 +27,7 @@ const EXPERIMENTAL: Traffic = Traffic::Other(253);
 /// Collects the chains and sets that profiles need, for one family.
 pub(super) struct Profiles<'p> {
     builder: Builder<'p>,
+    sets: &'p mut ClassSets,
     /// Allowed connections are reported.
     reports_allowed: bool,
     /// Which other ends a class allows.
@@ -60,8 +62,12 @@ struct Ports {
 }
 
 impl<'p> Profiles<'p> {
-    pub(super) fn new(builder: Builder<'p>, reports_allowed: bool) -> Self {
-        Self { builder, reports_allowed, peers: HashMap::new(), entries: HashMap::new() }
+    pub(super) fn new(
+        builder: Builder<'p>,
+        sets: &'p mut ClassSets,
+        reports_allowed: bool,
+    ) -> Self {
+        Self { builder, sets, reports_allowed, peers: HashMap::new(), entries: HashMap::new() }
     }
 
     pub(super) fn finish(self) -> Builder<'p> {
@@ -240,17 +246,14 @@ impl<'p> Profiles<'p> {
             return peers.clone();
         }
         let Builder { program, family, name, .. } = self.builder;
-        let members = program.members(class, family);
-        let constant =
-            members.ranges.is_empty() && members.allow.is_empty() && members.deny.is_empty();
-        let peers = match (constant, members.default) {
-            (true, Decision::Allow) => Peers::All,
-            (true, Decision::Deny) => Peers::None,
-            (false, default) => {
+        let peers = match self.sets.of(class, family) {
+            Some(ClassSet { default, set: exceptions }) if !exceptions.is_empty() => {
                 let set = name.keyed(set_kind(family), ContentKey::of(&program.class_text(class)));
-                self.builder.sets.insert(set.clone(), exceptions(members, family));
+                self.builder.sets.insert(set.clone(), exceptions);
                 Peers::Some { set, inverted: default == Decision::Allow }
             }
+            Some(ClassSet { default: Decision::Allow, .. }) => Peers::All,
+            _ => Peers::None,
         };
         self.peers.insert(class, peers.clone());
         peers
@@ -296,24 +299,6 @@ fn rows(listed: &[(PortRange, Peers)]) -> Vec<(Vec<PortRange>, &Peers)> {
         }
     }
     rows
-}
-
-/// The addresses with a verdict other than the default.
-fn exceptions(members: Members, family: Family) -> Set {
-    let Members { default, ranges, allow, deny } = members;
-    let (listed, unlisted) = match default {
-        Decision::Deny => (allow, deny),
-        Decision::Allow => (deny, allow),
-    };
-    // A set of single addresses cannot hold the unspecified one.
-    let needs_blocks = !ranges.is_empty() || listed.iter().any(IpAddr::is_unspecified);
-    if !needs_blocks {
-        return Set::Addresses(listed);
-    }
-    let mut blocks = covering(family, &ranges);
-    blocks.extend(listed.into_iter().map(|address| (Block::single(address), true)));
-    blocks.extend(unlisted.into_iter().map(|address| (Block::single(address), false)));
-    Set::Blocks(blocks.into_iter().collect())
 }
 
 /// Whether the other end is allowed.

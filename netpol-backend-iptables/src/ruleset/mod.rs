@@ -11,6 +11,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use netpol_backend_nft::ruleset::{Hook, Packet, Side, Standing, Transport};
 use netpol_core::model::{Family, PortRange};
@@ -39,8 +40,8 @@ pub struct Table {
     pub jumps: BTreeMap<Hook, Vec<usize>>,
     /// Chains.
     pub chains: BTreeMap<Name, Vec<Rule>>,
-    /// Sets.
-    pub sets: BTreeMap<Name, Set>,
+    /// Sets; shared between rulesets, since they may be large.
+    pub sets: BTreeMap<Name, Arc<Set>>,
 }
 
 impl Table {

@@ -1,6 +1,7 @@
 //! What `iptables-save` and `ipset save` print, as a ruleset.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use netpol_core::model::{Family, PortRange, Protocol};
 
@@ -109,7 +110,7 @@ impl Ruleset {
             }
             // A set of something else than addresses is of no family.
             let table = self.tables.entry(family.unwrap_or(Family::V4)).or_default();
-            table.sets.insert(Name::found(name), set);
+            table.sets.insert(Name::found(name), Arc::new(set));
         }
         Ok(())
     }
@@ -364,12 +365,12 @@ mod tests {
         ruleset.read_sets(saved).unwrap();
         let [v4, v6] = Family::ALL.map(|family| &ruleset.tables[&family].sets);
         let addresses: Vec<IpAddr> = ["10.0.0.1", "10.0.0.2"].map(|it| it.parse().unwrap()).into();
-        assert_eq!(v4["netpol-4-a"], Set::Addresses(addresses));
-        assert_eq!(v4["netpol-4-c"], Set::Foreign("hash:ip".into()));
-        assert_eq!(v4["netpol-d"], Set::Foreign("bitmap:port".into()));
+        assert_eq!(*v4["netpol-4-a"], Set::Addresses(addresses));
+        assert_eq!(*v4["netpol-4-c"], Set::Foreign("hash:ip".into()));
+        assert_eq!(*v4["netpol-d"], Set::Foreign("bitmap:port".into()));
         let blocks = [("fd00::/8", true), ("fd00::1", false)];
         let blocks = blocks.map(|(block, inside)| (Block::parse(block).unwrap(), inside));
-        assert_eq!(v6["netpol-6-b"], Set::Blocks(blocks.into()));
+        assert_eq!(*v6["netpol-6-b"], Set::Blocks(blocks.into()));
         assert!(!v4.contains_key("other") && v4.len() == 3 && v6.len() == 1);
     }
 }

@@ -37,17 +37,6 @@ pub(crate) fn edit(choices: &mut Choices<'_>, objects: &mut Objects, other: &Obj
     }
 }
 
-/// Gives some endpoints the labels of others: who fulfils a selector changes, and no rule does.
-pub(crate) fn relabel(choices: &mut Choices<'_>, objects: &mut Objects) {
-    for _ in 0..=choices.pick(2) {
-        let Some(other) = choose(choices, &objects.endpoints).cloned() else { return };
-        let at = choices.pick(objects.endpoints.len());
-        if let Some(endpoint) = objects.endpoints.get_mut(at) {
-            endpoint.labels = other.labels;
-        }
-    }
-}
-
 fn is_same(a: &Endpoint, b: &Endpoint) -> bool {
     (&a.namespace, &a.name, &a.uid) == (&b.namespace, &b.name, &b.uid)
 }
