@@ -68,6 +68,7 @@
 
 mod backend;
 pub mod conntrack;
+mod cost;
 mod error;
 mod location;
 mod monitor;
@@ -76,15 +77,18 @@ pub mod nflog;
 mod nft;
 pub mod plan;
 mod render;
+mod resolve;
 pub mod ruleset;
 mod socket;
 mod verify;
 mod wire;
 
+pub use cost::{CostExplanation, SetCost, SetKind, explain_cost};
 pub use error::{Error, Object, Refusal};
 pub use monitor::{Interference, Monitor, Process};
 pub use name::{Comment, Name, NameError};
 pub use netpol_core::backend::{Change, Report};
-pub use nft::{Nft, Status, TableStatus};
+pub use nft::{ClassCount, Nft, Status, TableStatus};
 pub use render::{Log, Options, render};
+pub use resolve::{Resolved, Told, resolve};
 pub use verify::{Mismatch, verify};

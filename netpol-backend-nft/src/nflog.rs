@@ -51,7 +51,7 @@ impl fmt::Display for Outcome {
 
 /// The text at the beginning of a report: what became of the packet, and by which table and profile.
 /// Printed as `netpol: ingress denied 6f1c0a... `, 63 characters at most, as other tools show it, and
-/// read back by [`parse`](Self::parse); `resolve` tells what the key stands for.
+/// read back by [`parse`](Self::parse); [`resolve`](crate::resolve()) tells what the key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     /// The name of the table, cut if it is very long.

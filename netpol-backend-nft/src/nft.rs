@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use netpol_core::backend::{Change, Count, Report};
 use netpol_core::model::{Direction, Family};
-use netpol_core::program::Program;
+use netpol_core::program::{ClassId, ProfileId, Program};
 use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::monitor::Monitor;
 use crate::name::Name;
 use crate::plan::{self, Plan, Step};
-use crate::render::{Options, Renderer, apply, is_denied_chain};
+use crate::render::{Options, Renderer, apply, counted_chains, is_denied_chain};
 use crate::ruleset::{self, Ruleset, TableReader};
 use crate::socket::Socket;
 use crate::verify::{Mismatch, verify};
@@ -71,6 +71,21 @@ pub struct TableStatus {
 
 fn nothing_yet() -> Report {
     Report { change: Change::None, interfered: false, steps: 0, bytes: 0 }
+}
+
+/// What was counted for a class of other ends, since the rules were written that count it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassCount {
+    /// Whose policies were asked: those of the source (egress) or of the destination.
+    pub direction: Direction,
+    /// The class.
+    pub class: ClassId,
+    /// A profile that asks it: its policies are those that are counted.
+    pub profile: ProfileId,
+    /// New connections that it allowed.
+    pub allowed: Count,
+    /// Packets that it denied.
+    pub denied: Count,
 }
 
 impl Nft {
@@ -259,6 +274,30 @@ impl Nft {
             (family, status)
         });
         Ok(Status { tables: tables.collect() })
+    }
+
+    /// What the classes of a program have allowed and denied, where
+    /// [`Options::counters`](crate::Options::counters) has them counted. Rules that a change does not
+    /// touch go on counting. What ports and addresses that do not matter allow or deny is not counted.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn counters(&mut self, program: &Program) -> Result<Vec<ClassCount>, Error> {
+        let name = self.options.table.clone();
+        let (readers, _) = self.consistently(&name)?;
+        let chains = counted_chains(program, &self.options);
+        let counts = chains.into_iter().map(|(chain, (direction, class, profile))| {
+            let (mut allowed, mut denied) = (Count::default(), Count::default());
+            for reader in readers.values() {
+                let [passed, dropped] =
+                    reader.outcomes(&chain, |it| is_denied_chain(it, direction));
+                allowed += passed;
+                denied += dropped;
+            }
+            ClassCount { direction, class, profile, allowed, denied }
+        });
+        Ok(counts.collect())
     }
 
     /// Removes our tables, whether or not they are there. Nothing is policed afterwards.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netpol_backend_nft::ruleset::{
     Family, Hook, Packet, Standing, Statement, Transport, Undecided,
 };
-use netpol_backend_nft::{Log, Name, Options, render};
+use netpol_backend_nft::{Log, Name, Options, SetKind, explain_cost, render};
 use netpol_core::model::{
     Action, Block, Endpoint, Labels, NamespaceScope, Node, Objects, Options as Readings, Peer,
     Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
@@ -291,4 +291,26 @@ fn an_audit_denies_nothing_and_reports_all() {
     let lifted = lifted.replace("\tcounter drop", "\tcounter return");
     let lifted = lifted.replace("ress denied ", "ress audited ");
     assert_eq!(audited, lifted, "nothing else differs");
+}
+
+/// Every set is told of, and why it is what it is.
+#[test]
+fn costs_are_explained() {
+    let costs = explain_cost(&shop(), &Options::default());
+    let kinds = |prefix: &str| {
+        let sets = costs.sets.iter().filter(|set| set.name.as_str().starts_with(prefix));
+        sets.map(|set| set.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("blocks"), [SetKind::Intervals], "IPv4 alone");
+    assert!(kinds("allow").iter().all(|kind| *kind == SetKind::Hash));
+    assert!(kinds("tcp-ranges").contains(&SetKind::Intervals));
+    let text = costs.to_string();
+    assert!(
+        text.contains("ranges wider than 16 ports") && text.contains("address blocks"),
+        "{text}"
+    );
+    let rendered = render(&shop(), &Options::default());
+    let sets: usize = rendered.tables.values().map(|table| table.sets.len()).sum();
+    assert_eq!(costs.sets.len(), sets);
+    assert!(costs.bytes() > 17_000, "{}", costs.bytes());
 }

@@ -51,12 +51,13 @@ mod size;
 mod stray;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use netpol_core::model::Family;
-use netpol_core::program::{EndpointEntry, Program};
+use netpol_core::model::{Direction, Family};
+use netpol_core::program::{ClassId, EndpointEntry, ProfileId, Program};
 
+use self::exits::Exits;
 use self::peers::ClassKeys;
 use self::table::{Source, TableRenderer};
 use crate::name::{Comment, Name};
@@ -66,6 +67,7 @@ use crate::ruleset::{Difference, Ownership, Ruleset, Table};
 
 pub(crate) use self::exits::is_denied_chain;
 pub(crate) use self::key::ContentKey;
+pub(crate) use self::ports::WIDEST_LISTED;
 
 /// How a program is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +123,41 @@ pub fn render(program: &Program, options: &Options) -> Ruleset {
     let mut ruleset = renderer.empty();
     apply(difference, &mut ruleset);
     ruleset
+}
+
+/// The keys by which reports name profiles, for one direction.
+pub(crate) fn profile_keys(
+    program: &Program,
+    direction: Direction,
+) -> impl Iterator<Item = (ProfileId, ContentKey)> {
+    let mut keys = ClassKeys::default();
+    program
+        .profiles()
+        .filter(move |(_, profile)| profile.side(direction).is_some())
+        .map(move |(id, profile)| (id, table::profile_key(program, &mut keys, profile, direction)))
+}
+
+/// The chains in which classes are counted, with what is counted there.
+pub(crate) fn counted_chains(
+    program: &Program,
+    options: &Options,
+) -> BTreeMap<Name, (Direction, ClassId, ProfileId)> {
+    let mut keys = ClassKeys::default();
+    let mut chains = BTreeMap::new();
+    let profiles = program.endpoints().flat_map(|it| [Some(it.profile()), it.own_profile()]);
+    for id in profiles.flatten().collect::<BTreeSet<ProfileId>>() {
+        let profile = program.profile(id);
+        for direction in Direction::ALL {
+            let Some(side) = profile.side(direction) else { continue };
+            let key = table::profile_key(program, &mut keys, profile, direction);
+            let exits = Exits::new(direction, key, options);
+            for class in side.classes() {
+                let name = exits.peers_chain(keys.of(program, class));
+                chains.insert(name, (direction, class, id));
+            }
+        }
+    }
+    chains
 }
 
 /// Makes a ruleset what it has to be.

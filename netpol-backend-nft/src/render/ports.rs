@@ -15,7 +15,7 @@ use crate::ruleset::{Chain, Elements, Rule, Set, Statement, Verdict};
 
 /// Ranges of more ports than this go to the interval map, which costs 70 to 170 ns a look-up where
 /// the hash map costs 25; smaller ones are listed port by port.
-pub(super) const WIDEST_LISTED: u32 = 16;
+pub(crate) const WIDEST_LISTED: u32 = 16;
 
 /// Stands for all protocols without ports; this number is kept free for experiments (RFC 3692).
 const EXPERIMENTAL: Traffic = Traffic::Other(253);

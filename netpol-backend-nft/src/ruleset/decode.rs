@@ -28,7 +28,8 @@ pub(crate) struct TableReader {
     name: Name,
     table: Table,
     elements: BTreeMap<Name, Vec<Element>>,
-    counts: BTreeMap<Name, Count>,
+    /// By chain, and by the place of the rule in it.
+    counts: BTreeMap<Name, Vec<(usize, Count)>>,
 }
 
 /// One element as the kernel has it: for an interval set, one bound.
@@ -86,9 +87,8 @@ impl TableReader {
         let Some(chain) = self.table.chains.get_mut(&name) else { return };
         for expression in Expression::decode_list(at.nest(rule::EXPRESSIONS)) {
             if let Expression::Counter { packets, bytes } = expression {
-                let count = self.counts.entry(name.clone()).or_default();
-                count.packets += packets;
-                count.bytes += bytes;
+                let counts = self.counts.entry(name.clone()).or_default();
+                counts.push((chain.rules.len(), Count { packets, bytes }));
             }
         }
         chain.rules.push(Rule {
@@ -137,8 +137,22 @@ impl TableReader {
     pub(crate) fn count(&self, chains: impl Fn(&Name) -> bool) -> Count {
         let mut sum = Count::default();
         let counts = self.counts.iter().filter(|(name, _)| chains(name));
-        counts.for_each(|(_, count)| sum += *count);
+        counts.flat_map(|(_, counts)| counts).for_each(|(_, count)| sum += *count);
         sum
+    }
+
+    /// What the rules of a chain have counted that lead on to what is allowed, and to what is denied.
+    pub(crate) fn outcomes(&self, name: &Name, denies: impl Fn(&Name) -> bool) -> [Count; 2] {
+        let [mut allowed, mut denied] = [Count::default(); 2];
+        let rules = self.table.chains.get(name).map_or(&[][..], |chain| &chain.rules);
+        for (at, count) in self.counts.get(name).into_iter().flatten() {
+            let end = rules.get(*at).and_then(|rule| rule.statements.last());
+            match end {
+                Some(Statement::Verdict(Verdict::Goto(chain))) if denies(chain) => denied += *count,
+                _ => allowed += *count,
+            }
+        }
+        [allowed, denied]
     }
 
     pub(crate) fn finish(mut self) -> Table {

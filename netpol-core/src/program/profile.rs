@@ -66,6 +66,11 @@ impl PortMap {
         }
     }
 
+    /// All classes in it, one perhaps more than once.
+    pub fn classes(&self) -> impl Iterator<Item = ClassId> {
+        self.ports.iter().flatten().map(|(_, class)| *class).chain([self.other])
+    }
+
     /// The class for all IP protocols other than TCP, UDP and SCTP.
     pub fn other(&self) -> ClassId {
         self.other
