@@ -150,7 +150,8 @@ fn places(topology: &Topology) -> BTreeMap<IpAddr, Place> {
     nodes.chain(pods).collect()
 }
 
-fn address(end: &End) -> Result<IpAddr> {
+/// The address of an end.
+pub(crate) fn address(end: &End) -> Result<IpAddr> {
     match end {
         End::Address(address) => Ok(*address),
         End::Endpoint { namespace, name } => Err(anyhow!("{namespace}/{name} has no address")),

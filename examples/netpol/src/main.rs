@@ -21,6 +21,7 @@ mod picture;
 mod placement;
 mod reach;
 mod reading;
+mod rules;
 mod style;
 mod traffic;
 mod truth_table;

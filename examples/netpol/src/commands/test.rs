@@ -20,6 +20,7 @@ use crate::live::{Backend, Live, Variant};
 use crate::notes;
 use crate::peer::Port;
 use crate::reading::ReadingArgs;
+use crate::rules::Rules;
 use crate::world::World;
 
 /// Compare what the policies say with what is expected of them
@@ -67,6 +68,8 @@ enum Engine {
     Program,
     /// The slow evaluator that the program is tested against
     Reference,
+    /// The nft rules of every node, worked out in user space
+    Nft,
 }
 
 /// A row that makes sense.
@@ -146,6 +149,14 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
             let decide = |flow| reference::decide(world.objects(), &world.options, flow);
             cases.iter().map(|case| decide(&case.flow).is_allowed().into()).collect()
         }
+        (None, Engine::Nft) => {
+            let rules = Rules::render(&world.cluster(), world.objects());
+            let pass = |case: &Case| match rules.pass(&case.flow) {
+                Ok(passes) => passes.into(),
+                Err(why) => Observed::Skipped(why.to_string()),
+            };
+            cases.iter().map(pass).collect()
+        }
     };
     let mut unsent: BTreeMap<String, usize> = BTreeMap::new();
     for (case, observed) in cases.iter().zip(observed) {
@@ -171,7 +182,7 @@ pub(crate) fn run(args: &TestArgs, out: &mut impl Write) -> Result<Exit, Failure
         }
     }
     for (why, rows) in unsent {
-        notes::note(format_args!("{} not sent: {why}", notes::count(rows, "row", "rows")));
+        notes::note(format_args!("{} not tried: {why}", notes::count(rows, "row", "rows")));
     }
     write!(out, "{passed} passed, {failed} failed")?;
     match skipped {
