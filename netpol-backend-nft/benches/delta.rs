@@ -67,13 +67,17 @@ fn main() {
             cluster.upsert_endpoint(if turn { joins.clone() } else { leaves.clone() });
         });
         joined.push(event("address joins, leaves", 0.3, times, &node));
-        let created = pod("ns-1", 7_000_001, "app-3", "here");
-        let times = node.alternate(|cluster, turn| match turn {
-            true => cluster.upsert_endpoint(created.clone()),
-            false => cluster.remove_endpoint(&created.namespace, &created.name, &created.uid),
-        });
-        event("pod created, deleted", 1.2, times, &node);
-        let added = policy("ns-2", 7, 1_000_000, [3, 4], [9_999, 10_001]);
+        // Another of an application that is there, and the first of one.
+        let pods = [("ns-1", "app-0", "one more pod"), ("ns-50", "app-1", "a first pod")];
+        for (namespace, app, what) in pods {
+            let created = pod(namespace, 7_000_001, app, "here");
+            let times = node.alternate(|cluster, turn| match turn {
+                true => cluster.upsert_endpoint(created.clone()),
+                false => cluster.remove_endpoint(&created.namespace, &created.name, &created.uid),
+            });
+            event(&format!("{what}, deleted"), 1.2, times, &node);
+        }
+        let added = policy("ns-2", 0, 1_000_000, [3, 4], [9_999, 10_001]);
         let times = node.alternate(|cluster, turn| match turn {
             true => cluster.upsert_policy(added.clone()),
             false => cluster.remove_policy(&added.key),
