@@ -1,5 +1,5 @@
 //! Explanations: that each thing said of a rule is true, and in which words it is said.
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use netpol_core::model::{
     Action, Direction, End, Endpoint, Flow, Labels, NamespaceScope, Node, Objects, Options, Peer,
@@ -362,6 +362,13 @@ fn what_depends_on_an_unknown_address_is_told() {
     assert_eq!(undecidable(vec![np(both[..1].to_vec()), q], "b"), None);
     let ordered = vec![rule(Action::Deny, by_block(), Ports::All), both[1].clone()];
     let admin = policy(Tier::Admin, "c", ordered);
+    let told = "ClusterNetworkPolicy c rule #1 may match, depending on the address of the peer";
+    assert_eq!(undecidable(vec![admin.clone()], "b").as_deref(), Some(told));
+    assert_eq!(undecidable(vec![admin.clone()], "10.0.0.2"), None);
+    let passing =
+        vec![rule(Action::Deny, by_block(), Ports::All), rule(Action::Pass, from("b"), Ports::All)];
+    let passing = policy(Tier::Admin, "c", passing);
+    assert_eq!(undecidable(vec![passing, np(both[1..].to_vec())], "b").as_deref(), Some(told));
     let explained = explained(vec![admin], "b", Traffic::tcp(80), Options::default());
     assert!(matches!(explained.reason, Reason::Rule { action: Action::Accept, .. }));
     let decided_by = |step: &Step| matches!(step.outcome, Outcome::Decides(..));
@@ -448,4 +455,84 @@ fn values_in_words() {
     assert_eq!(app("a").requirements(), [Requirement::is_in("app", ["a"])]);
     // A leading dot is no label.
     assert!(!DomainPattern::new("*.example.org").matches(".example.org"));
+}
+
+/// What the NetworkPolicy tier exempts, it exempts in its place: the Admin tier has been asked before.
+#[test]
+fn exemptions_come_after_the_admin_tier() {
+    let admin = |action| policy(Tier::Admin, "a", vec![rule(action, from("b"), Ports::All)]);
+    let isolated = || policy(Tier::NetworkPolicy, "p", vec![]);
+    let node = explained(
+        vec![admin(Action::Deny), isolated()],
+        "192.168.0.1",
+        Traffic::tcp(80),
+        Options::default(),
+    );
+    assert_eq!(node.reason, Reason::OwnNode);
+    assert!(matches!(node.steps[0].outcome, Outcome::Misses(_)), "{node:?}");
+    assert!(matches!(node.steps[1].outcome, Outcome::NotReached), "{node:?}");
+
+    let mut options = Options::default();
+    options.other_protocols = netpol_core::model::OtherProtocols::Allowed;
+    let by_rule =
+        explained(vec![admin(Action::Accept), isolated()], "10.0.0.2", Traffic::ICMP, options);
+    assert!(matches!(by_rule.reason, Reason::Rule { tier: Tier::Admin, .. }), "{by_rule:?}");
+    let by_option =
+        explained(vec![admin(Action::Accept), isolated()], "10.0.0.3", Traffic::ICMP, options);
+    assert_eq!(by_option.reason, Reason::OtherProtocol, "{by_option:?}");
+}
+
+/// C-PROTO-6, NP-PORT-13: what is a peer with port names to a NetworkPolicy is none to the other kinds.
+#[test]
+fn names_count_by_the_kind_of_policy() {
+    let block = || {
+        let block = netpol_core::model::Block::new("10.0.0.0/8".parse().expect("a block"), []);
+        Peers::AnyOf(vec![Peer::Block(block)])
+    };
+    let egress = |tier, name, action, protocol| {
+        let ports = Ports::AnyOf(vec![PortMatch::Named(protocol, "http".into())]);
+        Policy {
+            ingress: None,
+            egress: Some(vec![rule(action, block(), ports)]),
+            ..policy(tier, name, vec![])
+        }
+    };
+    let mut objects = Objects {
+        policies: vec![
+            egress(Tier::Admin, "a", Action::Deny, None),
+            egress(Tier::NetworkPolicy, "p", Action::Accept, Some(Protocol::Tcp)),
+        ],
+        ..Objects::default()
+    };
+    for (name, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2")] {
+        let mut pod = Endpoint::new("x", name);
+        pod.labels = Labels::default().with("app", name);
+        pod.addresses.push(address.parse().expect("an address"));
+        let http = ("http".into(), Protocol::Tcp, 80);
+        let (name, protocol, number) = http;
+        pod.ports.push(netpol_core::model::DeclaredPort { name, protocol, number });
+        objects.endpoints.push(pod);
+    }
+    let ends = ["10.0.0.1", "10.0.0.2"].map(|it| it.parse().expect("an address"));
+    let flow = Flow::new(ends[0], ends[1], Traffic::tcp(80));
+    let explained = program(&objects, &Options::default()).explain(&flow).egress.expect("judged");
+    assert!(matches!(explained.reason, Reason::Rule { tier: Tier::NetworkPolicy, .. }));
+    let Outcome::Misses(misses) = &explained.steps[0].outcome else { panic!("{explained:?}") };
+    assert_eq!(misses[0].missed, Missed::Port);
+}
+
+/// A node is nobody that policies judge, and so not one that is left alone for reaching itself, unless asked for.
+#[test]
+fn nodes_reach_themselves_unasked() {
+    let addresses = vec!["192.168.0.1".parse().expect("an address")];
+    let node = Node { name: "n".into(), labels: Labels::default(), addresses };
+    let mut host = Endpoint::new("x", "host");
+    (host.host_network, host.node) = (true, Some("n".into()));
+    let objects = Objects { nodes: vec![node], endpoints: vec![host], ..Objects::default() };
+    let address = "192.168.0.1".parse().expect("an address");
+    let flow = Flow::new(address, address, Traffic::tcp(80));
+    let mut options = Options::default();
+    assert!(!program(&objects, &options).explain(&flow).is_self_traffic);
+    options.host_network_subjects = netpol_core::model::HostNetworkSubjects::Policed;
+    assert!(program(&objects, &options).explain(&flow).is_self_traffic);
 }

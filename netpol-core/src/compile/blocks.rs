@@ -109,8 +109,7 @@ impl Blocks {
                 out.push(Recut { net, before, atoms: None });
                 continue;
             }
-            while around.len() > 1 && !around.last().is_some_and(|(outer, _)| outer.contains(&net))
-            {
+            while around.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
                 around.pop();
             }
             let mut inside = around.last().map(|(_, atoms)| atoms.clone()).unwrap_or_default();

@@ -31,6 +31,9 @@ pub struct Judgement {
     /// The policies that apply to the subject and say something in this direction, in the order in which they are
     /// asked.
     pub steps: Vec<Step>,
+    /// A rule of an ordered tier that may match, depending on the address of the other end, before another rule of
+    /// its policy that does.
+    pub(crate) passed_over: Option<(PolicyKey, Miss)>,
 }
 
 /// What decided a direction.
@@ -165,6 +168,7 @@ impl Judgement {
             .filter(|step| !settled(step))
             .flat_map(Step::misses)
             .find(|(_, miss)| miss.missed == Missed::Address)
+            .or(self.passed_over.as_ref().map(|(policy, miss)| (policy, miss)))
     }
 
     fn misses(&self) -> impl Iterator<Item = (&PolicyKey, &Miss)> {

@@ -1,7 +1,7 @@
 use crate::compile::atom_of;
 use crate::model::{
     Action, Direction, Flow, HostNetworkPortNames, Name, OtherProtocols, Peer, Peers, Policy,
-    PortMatch, Ports, Rule, SelfTraffic, Subject, Tier, Traffic, UnknownProtocol,
+    PolicyKey, PortMatch, Ports, Rule, SelfTraffic, Subject, Tier, Traffic, UnknownProtocol,
 };
 
 use super::decide::{Exempt, Judged};
@@ -31,9 +31,9 @@ impl Program {
                 direction,
                 traffic: flow.traffic,
             };
-            let (reason, steps) = trace.run(judged?);
+            let (reason, steps, passed_over) = trace.run(judged?);
             let verdict = judged?.verdict;
-            Some(Judgement { direction, subject: name?, verdict, reason, steps })
+            Some(Judgement { direction, subject: name?, verdict, reason, steps, passed_over })
         };
         let egress = judgement(egress, Direction::Egress);
         let ingress = judgement(ingress, Direction::Ingress);
@@ -55,21 +55,24 @@ struct Trace<'a> {
 }
 
 impl Trace<'_> {
-    fn run(&self, judged: Judged) -> (Reason, Vec<Step>) {
+    fn run(&self, judged: Judged) -> (Reason, Vec<Step>, Option<(PolicyKey, Miss)>) {
         let isolating: Vec<_> =
             self.in_tier(Tier::NetworkPolicy).map(|it| it.key.clone()).collect();
         let mut steps = Vec::new();
-        let mut reason = None;
+        let (mut reason, mut passed_over) = (None, None);
         for tier in [Tier::Admin, Tier::NetworkPolicy, Tier::Baseline] {
             if reason.is_none() && tier == Tier::NetworkPolicy && !isolating.is_empty() {
                 reason = self.before_rules(judged);
             }
             let mut passed = false;
             for policy in self.in_tier(tier) {
-                let outcome = match reason {
+                let (outcome, open) = match reason {
                     None if !passed => self.ask(policy),
-                    _ => Outcome::NotReached,
+                    _ => (Outcome::NotReached, None),
                 };
+                if let Some(miss) = open.filter(|_| passed_over.is_none()) {
+                    passed_over = Some((policy.key.clone(), miss));
+                }
                 match &outcome {
                     Outcome::Decides(rule, action) => {
                         let (tier, policy, rule) = (policy.tier, policy.key.clone(), rule.clone());
@@ -90,7 +93,7 @@ impl Trace<'_> {
                 reason = Some(Reason::Default);
             }
         }
-        (reason.unwrap_or(Reason::Default), steps)
+        (reason.unwrap_or(Reason::Default), steps, passed_over)
     }
 
     /// The policies of a tier that say something in the direction.
@@ -120,21 +123,27 @@ impl Trace<'_> {
         any && self.profile.policies().any(network)
     }
 
-    fn ask(&self, policy: &Policy) -> Outcome {
-        let mut misses = Vec::new();
+    /// What a policy answers, and a rule that would have come first if it depended on no unknown address.
+    fn ask(&self, policy: &Policy) -> (Outcome, Option<Miss>) {
+        let mut misses: Vec<Miss> = Vec::new();
+        // In the additive tier nothing comes first.
+        let ordered = policy.tier != Tier::NetworkPolicy;
+        let open = |misses: Vec<Miss>| {
+            misses.into_iter().find(|it| ordered && it.missed == Missed::Address)
+        };
         let rules = policy.rules(self.direction).unwrap_or_default();
         for (index, rule) in rules.iter().enumerate() {
             let place = RuleRef { index, name: rule.name.clone() };
             match self.match_rule(policy, rule) {
-                Ok(Action::Pass) => return Outcome::Passes(place),
-                Ok(action) => return Outcome::Decides(place, action),
+                Ok(Action::Pass) => return (Outcome::Passes(place), open(misses)),
+                Ok(action) => return (Outcome::Decides(place, action), open(misses)),
                 Err(missed) => {
                     let ports = ports_text(&rule.ports);
                     misses.push(Miss { rule: place, action: rule.action, missed, ports });
                 }
             }
         }
-        Outcome::Misses(misses)
+        (Outcome::Misses(misses), None)
     }
 
     /// What the rule does to the flow, or why it does not match it.
@@ -214,7 +223,7 @@ impl Trace<'_> {
         })
     }
 
-    fn fails_closed(&self, key: &crate::model::PolicyKey, place: &RuleRef) -> bool {
+    fn fails_closed(&self, key: &PolicyKey, place: &RuleRef) -> bool {
         let Some(policy) = self.profile.policies().find(|it| it.key == *key) else { return false };
         let rule = policy.rules(self.direction).and_then(|rules| rules.get(place.index));
         let certain = matches!(policy.subject, Subject::Pods(_));
