@@ -1,5 +1,5 @@
 //! Explanations: that each thing said of a rule is true, and in which words it is said.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use netpol_core::model::{
     Action, Direction, End, Endpoint, Flow, Labels, NamespaceScope, Node, Objects, Options, Peer,
