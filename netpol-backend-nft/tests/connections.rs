@@ -9,6 +9,8 @@
     reason = "a test; but without the test harness it does not look like one to the lints"
 )]
 
+#[path = "support/objects.rs"]
+mod objects;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -21,14 +23,11 @@ use std::time::Duration;
 use netpol_backend_nft::conntrack::Conntrack;
 use netpol_backend_nft::nflog::{Listener, Outcome, Report};
 use netpol_backend_nft::{Log, Nft, Options, resolve};
-use netpol_core::model::{
-    Action, Direction, Endpoint, Flow, Labels, NamespaceScope, Node, Options as Readings, Peer,
-    Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
-    Requirement, Rule, Selector, Subject, Tier, Traffic, name,
-};
+use netpol_core::model::{Direction, Flow, Labels, Node, Options as Readings, Traffic, name};
 use netpol_core::program::Program;
 use netpol_core::{Cluster, Scope, compile};
 use netpol_testbed::{Testbed, Topology};
+use objects::{on_tcp, policy, with_pods};
 
 const CHECKS: &[(&str, fn())] = &[
     ("forbidden connections are cut, and no other", forbidden_connections_are_cut),
@@ -79,11 +78,7 @@ impl Scene {
         let mut topology = Topology { nodes: vec![node], ..Topology::default() };
         for (pod, addresses) in [("a", A), ("b", B)] {
             let addresses = addresses.map(ip).to_vec();
-            let mut endpoint = Endpoint::new("x", pod);
-            endpoint.labels = Labels::default().with("app", pod);
-            endpoint.node = Some(name("n"));
-            endpoint.addresses = addresses.clone().into();
-            cluster.upsert_endpoint(endpoint);
+            cluster.upsert_endpoint(objects::pod(pod, "n", &addresses));
             let (name, node) = (format!("x/{pod}"), "n".to_owned());
             topology.pods.push(netpol_testbed::Pod { name, node, addresses });
         }
@@ -110,21 +105,12 @@ impl Scene {
 
     /// Isolates a pod in one direction, but for another on one TCP port.
     fn isolate(&mut self, pod: &str, direction: Direction, other: &str, port: u16) {
-        let key =
-            PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("x"), name: name(pod) };
-        let port = PortMatch::Range(Protocol::Tcp, PortRange::single(port));
-        let rules = vec![Rule {
-            name: None,
-            action: Action::Accept,
-            peers: Peers::AnyOf(vec![Peer::Pods(app(other))]),
-            ports: Ports::AnyOf(vec![port]),
-        }];
+        let rules = Some(vec![on_tcp(port, with_pods(other))]);
         let (ingress, egress) = match direction {
-            Direction::Egress => (None, Some(rules)),
-            Direction::Ingress => (Some(rules), None),
+            Direction::Egress => (None, rules),
+            Direction::Ingress => (rules, None),
         };
-        let (tier, subject) = (Tier::NetworkPolicy, Subject::Pods(app(pod)));
-        self.cluster.upsert_policy(Policy { key, tier, priority: 0, subject, ingress, egress });
+        self.cluster.upsert_policy(policy(pod, ingress, egress));
     }
 
     fn within<T: Send>(&self, pod: &str, f: impl FnOnce() -> T + Send) -> T {
@@ -145,11 +131,6 @@ impl Scene {
         let at = SocketAddr::new(ip(address), port);
         self.within("x/b", || TcpListener::bind(at).expect("bound"))
     }
-}
-
-fn app(app: &str) -> PodSelector {
-    let pods = Selector::new([Requirement::is_in("app", [app])]);
-    PodSelector { namespaces: NamespaceScope::Named(name("x")), pods }
 }
 
 /// Whether a message gets from one end of a connection to the other, and an answer back.
@@ -363,7 +344,7 @@ fn connections_outlive_lost_entries() {
         // Nothing is allowed by a program that isolates everybody, so all entries go.
         let mut nobody = scene.cluster.clone();
         for pod in ["a", "b"] {
-            isolate_entirely(&mut nobody, pod);
+            nobody.upsert_policy(policy(pod, Some(vec![]), Some(vec![])));
         }
         let nobody = compile(&nobody, Scope::Node(name("n")));
         assert!(!scene.conntrack.revoke(&nobody).expect("revoked").cut.is_empty());
@@ -374,20 +355,6 @@ fn connections_outlive_lost_entries() {
         here.set_read_timeout(Some(SHORT * 20)).expect("set");
         here.read_exact(&mut [0; 4]).expect("the connection goes on");
     }
-}
-
-fn isolate_entirely(cluster: &mut Cluster, pod: &str) {
-    let key =
-        PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("x"), name: name("nobody") };
-    let key = PolicyKey { name: name(&format!("nobody-{pod}")), ..key };
-    let (tier, subject) = (Tier::NetworkPolicy, Subject::Pods(app(pod)));
-    let (ingress, egress) = (Some(vec![]), Some(vec![]));
-    cluster.upsert_policy(Policy { key, tier, priority: 0, subject, ingress, egress });
-    cluster.remove_policy(&PolicyKey {
-        kind: PolicyKind::NetworkPolicy,
-        namespace: name("x"),
-        name: name(pod),
-    });
 }
 
 /// M5: a service address is translated before policies judge, and so are the entries.

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and tells its figures"
 )]
 
+#[path = "support/objects.rs"]
+mod objects;
 mod support;
 
 use std::net::IpAddr;
@@ -18,12 +20,12 @@ use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::{Compiler, compile};
 use netpol_core::model::{
-    Action, Block, Endpoint, Labels, NamespaceScope, Options as Readings, Peer, Peers, PodSelector,
-    Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol, Requirement, Rule,
-    Selector, Subject, Tier, name,
+    Block, Labels, Options as Readings, Peer, Peers, Policy, PortMatch, PortRange, Ports, Protocol,
+    name,
 };
 use netpol_core::program::Scope;
 use netpol_core::testing::Choices;
+use objects::{accept, pods};
 use support::{in_namespace, nft, open};
 
 /// How often to look whether what is in force is right.
@@ -70,13 +72,12 @@ fn event(choices: &mut Choices<'_>, cluster: &mut Cluster) {
         cluster.remove_endpoint("x", &pod, "");
         return;
     }
-    let mut endpoint = Endpoint::new("x", &pod);
-    endpoint.labels = Labels::default().with("app", &app(choices));
-    endpoint.node = Some(name(if number.is_multiple_of(3) { HERE } else { "there" }));
     let host = u8::try_from(number).expect("small");
     let addresses =
         [IpAddr::from([10, 0, 0, host]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, host.into()])];
-    endpoint.addresses = addresses.into_iter().collect();
+    let node = if number.is_multiple_of(3) { HERE } else { "there" };
+    let mut endpoint = objects::pod(&pod, node, &addresses);
+    endpoint.labels = Labels::default().with("app", &app(choices));
     cluster.upsert_endpoint(endpoint);
 }
 
@@ -85,34 +86,22 @@ fn app(choices: &mut Choices<'_>) -> String {
 }
 
 fn policy(number: usize, choices: &mut Choices<'_>) -> Policy {
-    let pods = |app: &str| PodSelector {
-        namespaces: NamespaceScope::Named(name("x")),
-        pods: Selector::new([Requirement::is_in("app", [app])]),
-    };
     let mut rules = || {
         let first = 1 + u16::try_from(choices.pick(200)).expect("small");
         let last = first + [0, 0, 5, 500][choices.pick(4)];
         let ports = PortRange::new(first, last).expect("not empty");
+        let ports = Ports::AnyOf(vec![PortMatch::Range(Protocol::Tcp, ports)]);
         let mut peers = vec![Peer::Pods(pods(&app(choices)))];
         if choices.one_in(4) {
             let block = format!("192.0.{}.0/24", choices.pick(8)).parse().expect("a block");
             peers.push(Peer::Block(Block::new(block, [])));
         }
-        vec![Rule {
-            name: None,
-            action: Action::Accept,
-            peers: Peers::AnyOf(peers),
-            ports: Ports::AnyOf(vec![PortMatch::Range(Protocol::Tcp, ports)]),
-        }]
+        vec![accept(Peers::AnyOf(peers), ports)]
     };
     let (ingress, egress) = (Some(rules()), number.is_multiple_of(2).then(rules));
-    let key = PolicyKey {
-        kind: PolicyKind::NetworkPolicy,
-        namespace: name("x"),
-        name: name(&format!("policy-{number}")),
-    };
-    let subject = Subject::Pods(pods(&format!("app-{}", number % 10)));
-    Policy { key, tier: Tier::NetworkPolicy, priority: 0, subject, ingress, egress }
+    let mut policy = objects::policy(&format!("app-{}", number % 10), ingress, egress);
+    policy.key.name = name(&format!("policy-{number}"));
+    policy
 }
 
 #[test]

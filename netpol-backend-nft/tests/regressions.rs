@@ -10,6 +10,9 @@
     reason = "a test; but without the test harness it does not look like one to the lints"
 )]
 
+#[path = "support/objects.rs"]
+mod objects;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +21,12 @@ use std::time::Duration;
 
 use netpol_backend_nft::{Change, Log, Nft, Options, Report};
 use netpol_core::model::{
-    Action, Block, Endpoint, Labels, Node, Peer, Peers, PodSelector, Policy, PolicyKey, PolicyKind,
-    PortMatch, PortRange, Ports, Protocol, Requirement, Rule, Selector, Subject, Tier, name,
+    Action, Endpoint, Labels, NamespaceScope, Node, Options as Readings, PodSelector, Policy,
+    PolicyKey, PolicyKind, Rule, Selector, Subject, Tier, name,
 };
-use netpol_core::model::{NamespaceScope, Options as Readings};
 use netpol_core::{Cluster, Scope, compile};
 use netpol_testbed::{Outcome, Place, Probe, ProbeOptions, Testbed, Topology, Traffic};
+use objects::{on_tcp, policy, with_block, with_pods};
 
 /// A check by its name; one that cannot run says why.
 type Check = (&'static str, fn() -> Result<(), String>);
@@ -101,11 +104,7 @@ impl Scene {
         }
         for (pod, node, addresses) in PODS {
             let addresses = addresses.map(ip).to_vec();
-            let mut endpoint = Endpoint::new("x", pod);
-            endpoint.labels = Labels::default().with("app", pod);
-            endpoint.node = Some(name(node));
-            endpoint.addresses = addresses.clone().into();
-            cluster.upsert_endpoint(endpoint);
+            cluster.upsert_endpoint(objects::pod(pod, node, &addresses));
             let (name, node) = (format!("x/{pod}"), node.to_owned());
             topology.pods.push(netpol_testbed::Pod { name, node, addresses });
         }
@@ -195,50 +194,11 @@ impl Scene {
     }
 }
 
-fn pods(app: &str) -> PodSelector {
-    let pods = match app {
-        "" => Selector::everything(),
-        app => Selector::new([Requirement::is_in("app", [app])]),
-    };
-    PodSelector { namespaces: NamespaceScope::Named(name("x")), pods }
-}
-
-fn from_pods(app: &str) -> Rule {
-    accept(Peers::AnyOf(vec![Peer::Pods(pods(app))]), Ports::All)
-}
-
-fn to_block(cidr: &str) -> Rule {
-    let block = Block::new(cidr.parse().expect("a block"), []);
-    accept(Peers::AnyOf(vec![Peer::Block(block)]), Ports::All)
-}
-
-fn on_tcp(port: u16, rule: Rule) -> Rule {
-    let port = PortMatch::Range(Protocol::Tcp, PortRange::single(port));
-    Rule { ports: Ports::AnyOf(vec![port]), ..rule }
-}
-
-fn accept(peers: Peers, ports: Ports) -> Rule {
-    Rule { name: None, action: Action::Accept, peers, ports }
-}
-
-/// The NetworkPolicy of this name for one pod.
-fn policy(app: &str, ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>) -> Policy {
-    let kind = PolicyKind::NetworkPolicy;
-    Policy {
-        key: PolicyKey { kind, namespace: name("x"), name: name(app) },
-        tier: Tier::NetworkPolicy,
-        priority: 0,
-        subject: Subject::Pods(pods(app)),
-        ingress,
-        egress,
-    }
-}
-
 /// M7, NP-CONN-1: to begin a connection is another thing than to answer.
 fn answers_pass() -> Result<(), String> {
     let mut scene = Scene::new();
-    scene.apply(policy("a", Some(vec![]), Some(vec![from_pods("c")])));
-    scene.apply(policy("c", Some(vec![from_pods("a")]), Some(vec![])));
+    scene.apply(policy("a", Some(vec![]), Some(vec![with_pods("c")])));
+    scene.apply(policy("c", Some(vec![with_pods("a")]), Some(vec![])));
     scene.expect("x/a", A, C, &Outcome::Allowed);
     scene.expect("x/c", C, A, &Outcome::Denied);
     scene.expect("x/a", A, B, &Outcome::Denied);
@@ -249,8 +209,8 @@ fn answers_pass() -> Result<(), String> {
 /// that may receive nothing.
 fn errors_pass() -> Result<(), String> {
     let mut scene = Scene::new();
-    scene.apply(policy("a", Some(vec![]), Some(vec![from_pods("c")])));
-    scene.apply(policy("c", Some(vec![from_pods("a")]), Some(vec![])));
+    scene.apply(policy("a", Some(vec![]), Some(vec![with_pods("c")])));
+    scene.apply(policy("c", Some(vec![with_pods("a")]), Some(vec![])));
     for (source, to) in A.into_iter().zip(C) {
         let answer = scene.within("x/a", || {
             let socket = UdpSocket::bind(at(source, 0)).expect("bound");
@@ -269,7 +229,7 @@ fn denials_are_silent() -> Result<(), String> {
     let mut scene = Scene::new();
     scene.apply(policy("a", Some(vec![]), None));
     let kind = PolicyKind::ClusterNetworkPolicy;
-    let deny = Rule { action: Action::Deny, ..from_pods("c") };
+    let deny = Rule { action: Action::Deny, ..with_pods("c") };
     scene.apply(Policy {
         key: PolicyKey { kind, namespace: name(""), name: name("deny") },
         tier: Tier::Admin,
@@ -284,7 +244,7 @@ fn denials_are_silent() -> Result<(), String> {
 /// NP-CONN-3: the backend leaves alone what is established, in either direction; whatever is new obeys.
 fn established_connections() -> Result<(), String> {
     let mut scene = Scene::new();
-    scene.apply(policy("c", Some(vec![from_pods("a")]), Some(vec![])));
+    scene.apply(policy("c", Some(vec![with_pods("a")]), Some(vec![])));
     let listener = scene.listen("x/c", C[0], 8080);
     let client = scene.connect("x/a", C[0], 8080, Duration::from_secs(2)).expect("allowed");
     listener.set_nonblocking(false).expect("blocking");
@@ -322,7 +282,7 @@ fn established_connections() -> Result<(), String> {
 fn repeated_packets() -> Result<(), String> {
     let mut scene = Scene::new();
     // Denied where it arrives, so that the sender's node has let it out.
-    scene.apply(policy("c", Some(vec![from_pods("b")]), None));
+    scene.apply(policy("c", Some(vec![with_pods("b")]), None));
     for family in 0..2 {
         let (source, to) = (A[family], C[family]);
         let listener = scene.listen("x/c", to, 80);
@@ -386,12 +346,12 @@ fn services() -> Result<(), String> {
     let mut scene = Scene::new();
     scene.load("n1", SERVICES)?;
     let listener = scene.listen("x/c", C[0], 8080);
-    let to_service = to_block("10.96.0.1/32");
+    let to_service = with_block("10.96.0.1/32");
     for (egress, connects) in [
         (vec![to_service], false),
-        (vec![on_tcp(80, from_pods("c"))], false),
-        (vec![on_tcp(8080, from_pods("c"))], true),
-        (vec![on_tcp(8080, to_block("10.0.1.0/24"))], true),
+        (vec![on_tcp(80, with_pods("c"))], false),
+        (vec![on_tcp(8080, with_pods("c"))], true),
+        (vec![on_tcp(8080, with_block("10.0.1.0/24"))], true),
     ] {
         scene.apply(policy("a", None, Some(egress.clone())));
         assert_eq!(scene.connects("x/a", "10.96.0.1", 80), connects, "{egress:?}");
@@ -420,7 +380,7 @@ fn masquerade() -> Result<(), String> {
         .testbed
         .in_place(&Place::Outside, || TcpListener::bind(at(OUTSIDE, 80)).expect("bound"))
         .expect("the outside");
-    scene.apply(policy("a", None, Some(vec![to_block("203.0.113.0/24")])));
+    scene.apply(policy("a", None, Some(vec![with_block("203.0.113.0/24")])));
     scene.apply(policy("b", None, Some(vec![])));
     assert!(scene.connects("x/a", OUTSIDE, 80));
     let (_, client) = listener.accept().expect("accepted");
@@ -432,7 +392,7 @@ fn masquerade() -> Result<(), String> {
 /// NP-ISO-9: after another process has flushed everything, the next sync is complete.
 fn flushed_by_others() -> Result<(), String> {
     let mut scene = Scene::new();
-    scene.apply(policy("a", Some(vec![from_pods("b")]), None));
+    scene.apply(policy("a", Some(vec![with_pods("b")]), None));
     scene.expect("x/c", C, A, &Outcome::Denied);
     for foreign in ["flush ruleset\n", "delete table ip netpol\n", "flush table ip6 netpol\n"] {
         scene.load("n1", foreign)?;
@@ -448,7 +408,7 @@ fn flushed_by_others() -> Result<(), String> {
 /// NP-ISO-9: what is in force does not go with the handle, and a process that starts anew finds it complete.
 fn restart() -> Result<(), String> {
     let mut scene = Scene::new();
-    scene.apply(policy("a", Some(vec![from_pods("b")]), None));
+    scene.apply(policy("a", Some(vec![with_pods("b")]), None));
     // Every sync of the scene is by a handle of its own, which is gone by now.
     scene.expect("x/c", C, A, &Outcome::Denied);
     assert_eq!(scene.sync("n1").change, Change::None);
@@ -462,7 +422,7 @@ fn long_names() -> Result<(), String> {
     let mut scene = Scene::new();
     let long = |last: char| format!("{}{last}", "p".repeat(252));
     for (last, port) in [('a', 80), ('b', 81)] {
-        let named = policy("a", Some(vec![on_tcp(port, from_pods("c"))]), None);
+        let named = policy("a", Some(vec![on_tcp(port, with_pods("c"))]), None);
         let key = PolicyKey { name: name(&long(last)), ..named.key.clone() };
         scene.cluster.upsert_policy(Policy { key, ..named });
         let mut endpoint = Endpoint::new(&"n".repeat(63), &long(last));

@@ -26,6 +26,9 @@ const ROUNDS: u32 = 3;
 /// must fit into its receive buffer, some 270 packets.
 const BURST: usize = 32;
 
+/// How long a port may be in use by what is about to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The most probes side by side.
 const LARGEST_WAVE: usize = 1024;
 
@@ -270,13 +273,13 @@ impl<'w, 't> Wave<'w, 't> {
             Traffic::Tcp(port) => {
                 let server = SocketAddr::new(to, port);
                 self.share(Shared::TcpServer(server), || {
-                    tcp::Server::open(server).map(Socket::TcpServer)
+                    once_free(|| tcp::Server::open(server)).map(Socket::TcpServer)
                 })?;
             }
             Traffic::Udp(port) => {
                 let server = SocketAddr::new(to, port);
                 self.share(Shared::UdpServer(server), || {
-                    udp::Server::open(server).map(Socket::UdpServer)
+                    once_free(|| udp::Server::open(server)).map(Socket::UdpServer)
                 })?;
             }
             Traffic::Sctp(_) => {
@@ -407,6 +410,20 @@ impl<'w, 't> Wave<'w, 't> {
         }
         for probe in self.undecided() {
             self.answers.decide(probe, Outcome::Denied);
+        }
+    }
+}
+
+/// Opens a server, on a port that may be in use for another moment: a program that is being started
+/// elsewhere in this process holds our sockets, those of the last wave too, until it runs.
+fn once_free<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
         }
     }
 }
