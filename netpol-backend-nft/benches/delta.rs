@@ -68,9 +68,9 @@ fn main() {
         });
         joined.push(event("address joins, leaves", 0.3, times, &node));
         // Another of an application that is there, and the first of one.
-        let pods = [("ns-1", "app-0", "one more pod"), ("ns-50", "app-1", "a first pod")];
-        for (namespace, app, what) in pods {
-            let created = pod(namespace, 7_000_001, app, "here");
+        let pods = [("ns-1", "app-0", "one more pod", 1), ("ns-50", "app-1", "a first pod", 2)];
+        for (namespace, app, what, number) in pods {
+            let created = pod(namespace, 7_000_000 + number, app, "here");
             let times = node.alternate(|cluster, turn| match turn {
                 true => cluster.upsert_endpoint(created.clone()),
                 false => cluster.remove_endpoint(&created.namespace, &created.name, &created.uid),
