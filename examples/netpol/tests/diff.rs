@@ -1,5 +1,9 @@
 //! `netpol diff` against the truth tables before and after.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 mod support;
 
@@ -188,4 +192,49 @@ fn exit_codes() {
     assert_eq!(netpol(&["diff", "-f", "-", "-f", "-"]).code, 2, "standard input twice");
     assert_eq!(netpol(&["diff", "-f", &shop, "-f", "/nonexistent"]).code, 3);
     assert_eq!(diff("broken", "not: [closed", &[]).code, 3);
+}
+
+/// Two connections in a network namespace of their own, one of which the change forbids.
+#[test]
+fn live_connections_that_a_change_forbids_are_listed() {
+    let directory = std::env::temp_dir().join(format!("netpol-live-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let pod = |name: &str, address: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: x, labels: {{app: {name}}}}}\nstatus: {{podIP: {address}}}\n"
+        )
+    };
+    let policy = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: b, namespace: x}\n\
+                  spec: {podSelector: {matchLabels: {app: b}}, ingress: [{ports: [{port: 53, protocol: UDP}]}]}\n";
+    let before = pod("a", "10.0.0.1") + &pod("b", "10.0.0.2");
+    fs::write(directory.join("after.yaml"), format!("{before}{policy}")).unwrap();
+    fs::write(directory.join("before.yaml"), &before).unwrap();
+    let script = "set -e
+        export PATH=$PATH:/usr/sbin:/sbin
+        ip link set lo up
+        ip addr add 10.0.0.1/32 dev lo
+        ip addr add 10.0.0.2/32 dev lo
+        ip route replace local 10.0.0.2 dev lo src 10.0.0.1 table local
+        nft 'add table t; add chain t c { type filter hook output priority 0; }; add rule t c ct state new accept'
+        echo > /dev/udp/10.0.0.2/53
+        echo > /dev/udp/10.0.0.2/5353
+        echo ready
+        $0 diff -f before.yaml -f after.yaml --live-flows || echo $?";
+    let output = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--net", "bash", "-c", script, env!("CARGO_BIN_EXE_netpol")])
+        .current_dir(&directory)
+        .output();
+    fs::remove_dir_all(&directory).unwrap();
+    let output = match output {
+        Ok(output) if output.stdout.starts_with(b"ready") => {
+            String::from_utf8(output.stdout).unwrap()
+        }
+        other => {
+            eprintln!("SKIPPED: no connections could be made in a network namespace: {other:?}");
+            return;
+        }
+    };
+    let cut: Vec<&str> = output.lines().filter(|line| line.contains("cut ")).collect();
+    assert_eq!(cut, ["cut x/a (10.0.0.1) -> x/b (10.0.0.2) 5353/udp"], "{output}");
+    assert!(output.ends_with("\n1\n"), "{output}");
 }

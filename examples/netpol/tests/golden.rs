@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::Value;
 use support::{netpol, own};
 
 /// Runs the command in this crate's directory of manifests and holds its output against `tests/golden/FILE`.
@@ -76,5 +78,45 @@ fn lint_in_every_format() {
     for format in ["text", "json", "yaml", "csv", "md"] {
         let file = format!("lint.{format}");
         check(&file, 1, &["lint", "-f", "SHOP", "-f", &policies, "--deny", "NP002", "-o", format]);
+    }
+}
+
+/// The page about output names every field that there is.
+#[test]
+fn every_field_is_documented() {
+    let page = read(&own("docs/output.md"));
+    let shop = own("../manifests").display().to_string();
+    let explain = ["explain", "-f", &shop, "shop/frontend", "shop/db:5432", "-o", "json"];
+    let validate = own("tests/golden/input/careless.yaml").display().to_string();
+    let mut documents =
+        vec![netpol(&explain).out, netpol(&["validate", "-f", &validate, "-o", "json"]).out];
+    let golden = ["list.json", "matrix.json", "diff.json", "lint.json"];
+    documents.extend(golden.map(|file| read(&own("tests/golden").join(file))));
+    for document in documents {
+        let document: Value = serde_json::from_str(&document).expect("JSON");
+        assert_eq!(document["apiVersion"], "netpol/v1");
+        let kind = document["kind"].as_str().expect("a kind");
+        assert!(page.contains(&format!("\n## {kind}: ")), "{kind}");
+        let mut fields = BTreeSet::new();
+        collect(&document, &mut fields);
+        for field in fields {
+            assert!(
+                page.contains(&format!("`{field}`")) || page.contains(&format!("**{field}**")),
+                "{field} of {kind}"
+            );
+        }
+    }
+}
+
+fn collect(value: &Value, fields: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (field, value) in map {
+                fields.insert(field.clone());
+                collect(value, fields);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|it| collect(it, fields)),
+        _ => {}
     }
 }
