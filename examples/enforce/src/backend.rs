@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use netpol_backend_iptables::{Instance, Iptables, Variant};
 use netpol_backend_nft::conntrack::Conntrack;
 use netpol_backend_nft::nflog::Listener;
-use netpol_backend_nft::{Log, Monitor, Name, Nft};
+use netpol_backend_nft::{CostExplanation, Log, Monitor, Name, Nft};
 use netpol_core::backend::{Backend, Error, ErrorKind};
 use netpol_core::program::Program;
 
@@ -90,6 +90,17 @@ pub fn render(choice: Choice, options: &Options, program: &Program) -> Result<St
         }
         None => netpol_backend_nft::render(program, &nft_options(options)).to_string(),
     })
+}
+
+/// What the rendering of a program costs packets and memory, and why it is rendered so; `None` for backends of which
+/// that is not known.
+pub fn explain_cost(
+    choice: Choice,
+    options: &Options,
+    program: &Program,
+) -> Option<CostExplanation> {
+    let is_nft = choice.variant().is_none();
+    is_nft.then(|| netpol_backend_nft::explain_cost(program, &nft_options(options)))
 }
 
 /// What a synchronisation would do now, a line for each change of the kernel's state. Nothing is changed.

@@ -7,6 +7,7 @@ use clap::Args;
 use netpol_core::Cluster;
 use netpol_core::compile;
 use netpol_core::model::Objects;
+use netpol_enforce::backend;
 
 use crate::exit::{Exit, Failure};
 use crate::host::{BackendArgs, Desired, HostArgs, LogArgs, Surroundings};
@@ -29,6 +30,9 @@ pub(crate) struct RenderArgs {
     /// Only what is there for one pod: namespace/pod or namespace/deploy/name
     #[arg(long, value_name = "POD")]
     endpoint: Option<Peer>,
+    /// Print what it costs packets and memory instead, set by set, and why it is rendered so (nft)
+    #[arg(long)]
+    explain_cost: bool,
 }
 
 pub(crate) fn run(args: &RenderArgs, out: &mut impl Write) -> Result<Exit, Failure> {
@@ -42,7 +46,13 @@ pub(crate) fn run(args: &RenderArgs, out: &mut impl Write) -> Result<Exit, Failu
     let scope = desired.scope();
     let cluster = Cluster::from_objects(args.host.readings.options(), desired.input.objects);
     let program = compile(&cluster, scope);
-    let text = netpol_enforce::backend::render(args.backend.backend, &options, &program);
+    if args.explain_cost {
+        let cost = backend::explain_cost(args.backend.backend, &options, &program);
+        let unknown = || Failure::usage(anyhow!("--explain-cost: that is known of nft only"));
+        write!(out, "{}", cost.ok_or_else(unknown)?)?;
+        return Ok(if complete { Exit::Success } else { Exit::BadInput });
+    }
+    let text = backend::render(args.backend.backend, &options, &program);
     write!(out, "{}", text.map_err(Failure::usage)?)?;
     Ok(if complete { Exit::Success } else { Exit::BadInput })
 }

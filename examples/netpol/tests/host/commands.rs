@@ -97,6 +97,13 @@ pub(crate) fn from_nothing_to_flushed() {
     let other = scene.netpol("render", &["--endpoint", "x/a"]);
     assert!(other.code == 0 && !other.out.contains("\"x/b\""), "{other:#?}");
     assert_eq!(scene.netpol("render", &["--endpoint", "x/nobody"]).code, 3);
+    let cost = scene.netpol("render", &["--explain-cost"]);
+    assert!(
+        cost.code == 0 && cost.out.starts_with("set ") && cost.out.contains(" ns "),
+        "{cost:#?}"
+    );
+    let cost = scene.netpol("render", &["--explain-cost", "--backend", "iptables"]);
+    assert_eq!(cost.code, 2, "{cost:#?}");
     assert_eq!(scene.netpol("render", &["--endpoint", "10.0.0.1"]).code, 2);
 }
 
