@@ -10,7 +10,8 @@
 //! | [`model`] | | policies, endpoints, namespaces, nodes, flows; the [`Options`](model::Options) of the APIs' open points |
 //! | [`cluster`] | objects as they come and go | the state of now; the only thing that changes |
 //! | [`compile`](mod@compile) | the state of now | the program |
-//! | [`program`] | a flow | [`decide`](Program::decide) and [`explain`](Program::explain); members of sets for backends |
+//! | [`program`] | a flow | [`decide`](Program::decide), many at once, and [`explain`](Program::explain); members of sets for backends |
+//! | | a program | who [reaches](Program::reach) whom, what [differs](Program::diff) from another, its [capacity](Program::capacity) |
 //! | [`backend`] | the program | the kernel, by crates that implement it |
 //!
 //! [`reference`](mod@reference) is the specification as code: slow, short, and sharing nothing with `compile` and `program`. It is

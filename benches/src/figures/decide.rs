@@ -44,7 +44,11 @@ fn scaled(
     let flows = world::flows(&many, FLOWS, &mut Random::new(7));
     let [many, few] = [many, few].map(program);
     let (mut with_many, mut with_few) = (|| decide(&many, &flows), || decide(&few, &flows));
-    let mut together = || many.decide_all(&flows).for_each(|decision| drop(black_box(decision)));
+    let mut together = || {
+        for decision in many.decide_all(&flows) {
+            black_box(decision);
+        }
+    };
     let works: [&mut dyn FnMut(); 3] = [&mut with_many, &mut with_few, &mut together];
     let times = in_turns(effort.rounds(25), works);
     let [cost, baseline, together] = times.map(|times| nanoseconds(times.median(), flows.len()));

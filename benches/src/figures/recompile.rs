@@ -6,7 +6,7 @@ use netpol_core::{Cluster, Scope, compile};
 
 use super::Effort;
 use crate::allocation::measured;
-use crate::figure::Figure;
+use crate::figure::{Figure, Target};
 use crate::figures::compile::megabytes;
 use crate::random::Random;
 use crate::timing::{Times, in_turns, nanoseconds, timed};
@@ -16,18 +16,28 @@ const SIZE: Size = Size { namespaces: 1000, pods: 100_000, policies: 10_000, nod
 
 /// To follow what happens in the whole cluster.
 pub(super) fn cluster(effort: Effort) -> Vec<Figure> {
-    following("recompile.cluster", Scope::Cluster, effort)
+    following("recompile.cluster", Scope::Cluster, |_| (None, Target::AtMost(5000.0)), effort)
 }
 
 /// To follow what of it matters to one node, of 110 pods.
 pub(super) fn node(effort: Effort) -> Vec<Figure> {
-    following("recompile.node", Scope::Node(name("node-0")), effort)
+    // Whatever happens to one pod is to cost less than what happens to many.
+    let targets = |kind: &str| match kind.contains("pod-") {
+        true => (Some(Target::AtMost(50.0)), Target::AtMost(500.0)),
+        false => (None, Target::AtMost(2000.0)),
+    };
+    following("recompile.node", Scope::Node(name("node-0")), targets, effort)
 }
 
 /// From the event to the program, per kind of event, beside compilation from scratch.
 ///
 /// Somebody holds the program before, as a packet path or a backend does, so that nothing is changed in place.
-fn following(name: &str, scope: Scope, effort: Effort) -> Vec<Figure> {
+fn following(
+    name: &str,
+    scope: Scope,
+    targets: impl Fn(&str) -> (Option<Target>, Target),
+    effort: Effort,
+) -> Vec<Figure> {
     let objects = world::mixed(SIZE, 1);
     let changes = world::changes(&objects, effort.rounds(100), &mut Random::new(11));
     let mut cluster = Cluster::from_objects(Options::default(), objects);
@@ -56,9 +66,14 @@ fn following(name: &str, scope: Scope, effort: Effort) -> Vec<Figure> {
     for (kind, times) in times {
         let times = Times::new(times);
         let [median, rare] = [0.5, 0.99].map(|share| nanoseconds(times.quantile(share), 1) / 1e3);
+        let (usual, seldom) = targets(kind);
         let figure = Figure::new(format!("{name}.{kind}.p50"), median, "us");
-        figures.push(figure.faster_than(scratch, None));
-        figures.push(Figure::new(format!("{name}.{kind}.p99"), rare, "us"));
+        let figure = figure.faster_than(scratch, None);
+        figures.push(match usual {
+            Some(target) => figure.target(target),
+            None => figure,
+        });
+        figures.push(Figure::new(format!("{name}.{kind}.p99"), rare, "us").target(seldom));
     }
     figures
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use ahash::HashMap;
+use foldhash::HashMap;
 
 use crate::model::{DeclaredPort, DomainPattern, Name, Protocol, Selector};
 use crate::program::{Atom, AtomId, Declares};

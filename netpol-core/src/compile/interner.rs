@@ -1,7 +1,7 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
-use ahash::HashMap;
+use foldhash::HashMap;
 
 /// Gives equal values one number, for as long as somebody uses it.
 ///

@@ -1,4 +1,4 @@
-use ahash::HashMap;
+use foldhash::HashMap;
 
 use crate::model::{Labels, Name, NamespaceScope, Operator, PodSelector, Selector};
 use crate::program::SortedSet;

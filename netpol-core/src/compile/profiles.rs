@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use ahash::HashMap;
+use foldhash::HashMap;
 
 use crate::model::{DeclaredPort, Direction, HostNetworkPortNames, SelfTraffic, Tier};
 use crate::program::{ClassId, PortMap, Profile, ProfileId, Stack};

@@ -1,6 +1,7 @@
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use ahash::RandomState;
+use foldhash::fast::RandomState;
 
 use super::Known;
 
@@ -33,14 +34,14 @@ const _: () = assert!(size_of::<Bucket<u32>>() == 64, "a bucket is one cache lin
 const BUCKETS: usize = 256;
 /// Entries per shard, on average, at which their number is doubled: few enough for most to be in the first bucket that
 /// is looked at.
-const FULL: usize = BUCKETS * LANES * 5 / 8;
+const FULL: usize = BUCKETS * LANES / 2;
 /// Buckets that are looked at for an address at most; a shard with no place in so many gets wider.
 const FAR: usize = 8;
 
 impl<K: Copy + Default> Default for AddressMap<K> {
     fn default() -> Self {
-        let random = RandomState::new();
-        let seeds = [random.hash_one(0), random.hash_one(1)];
+        let random = RandomState::default();
+        let seeds = [random.hash_one(0_u64), random.hash_one(1_u64)];
         Self { seeds, shards: Arc::new([empty_shard(4)]), len: 0 }
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use ahash::HashMap;
+use foldhash::HashMap;
 
 use crate::model::{Direction, End, Flow, Name, SelfTraffic, Traffic};
 

@@ -3,7 +3,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use ahash::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use crate::model::{Direction, End, Name, PortRange, Protocol};
 

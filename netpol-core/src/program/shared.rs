@@ -7,10 +7,11 @@
 //! but their look-ups are several times deeper, and look-ups are what happens for every packet.
 
 use std::borrow::Borrow;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use ahash::{HashMap, RandomState};
+use foldhash::HashMap;
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 /// A growing array.
@@ -378,7 +379,7 @@ const FULL: usize = 24;
 
 impl<K, V> Default for Shards<K, V> {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), shards: Pages::default(), count: 1, len: 0 }
+        Self { hasher: RandomState::default(), shards: Pages::default(), count: 1, len: 0 }
     }
 }
 
