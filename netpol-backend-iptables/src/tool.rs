@@ -1,4 +1,9 @@
 //! Runs the tools: iptables, ip6tables and ipset.
+//!
+//! The crate `iptables` was considered for the variant and the jumps. It keeps the variant that
+//! `--version` prints to itself, waits for the lock for ever, and makes one change per process; but a
+//! jump that has lost its place goes back by a deletion and an insertion in one commit, or packets
+//! pass in between.
 
 use std::env;
 use std::io::{self, Write};
