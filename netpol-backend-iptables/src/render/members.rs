@@ -1,11 +1,11 @@
-//! The sets of classes, kept from one program to the next.
+//! The endpoints that are policed and the sets of classes, kept from one program to the next.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use netpol_core::model::Family;
-use netpol_core::program::{ClassId, Members, Program, Verdict as Decision};
+use netpol_core::program::{ClassId, EndpointEntry, Members, Program, Verdict as Decision};
 
 use crate::ruleset::{Block, Set, covering};
 
@@ -17,6 +17,8 @@ use crate::ruleset::{Block, Set, covering};
 pub(crate) struct ClassSets {
     /// What they are of.
     program: Option<Program>,
+    /// The endpoints that are policed, few of all that there are.
+    locals: BTreeMap<u32, EndpointEntry>,
     known: HashMap<(ClassId, Family), ClassSet>,
 }
 
@@ -32,18 +34,29 @@ pub(super) struct ClassSet {
 impl ClassSets {
     /// Follows to another program: what says something else is forgotten or changed.
     pub(super) fn follow(&mut self, program: &Program) {
-        let Some(before) = self.program.replace(program.clone()) else { return };
-        let since = program.since(Some(&before));
+        let before = self.program.replace(program.clone());
+        let since = program.since(before.as_ref());
+        for slot in since.endpoints {
+            match slot.now.filter(|entry| entry.is_policed()) {
+                Some(entry) => _ = self.locals.insert(slot.number, entry.clone()),
+                None => _ = self.locals.remove(&slot.number),
+            }
+        }
         if since.blocks {
             self.known.clear();
         }
         self.known.retain(|(class, _), _| !since.classes.contains(class));
-        for address in since.addresses {
+        for address in since.addresses.into_iter().filter(|_| before.is_some()) {
             let now = program.single(address);
             self.known.retain(|(class, family), known| {
                 *family != Family::of(address) || known.place(address, program.member(*class, now))
             });
         }
+    }
+
+    /// The endpoints that are policed.
+    pub(super) fn locals(&self) -> Vec<EndpointEntry> {
+        self.locals.values().cloned().collect()
     }
 
     pub(super) fn of(&mut self, class: ClassId, family: Family) -> Option<ClassSet> {

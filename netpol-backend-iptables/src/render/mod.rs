@@ -92,7 +92,9 @@ pub fn render(program: &Program, options: &Options) -> Ruleset {
 /// The same, from the sets of the program that was rendered before.
 pub(crate) fn render_after(program: &Program, options: &Options, sets: &mut ClassSets) -> Ruleset {
     sets.follow(program);
-    let tables = Family::ALL.map(|family| (family, render_table(program, options, family, sets)));
+    let locals = sets.locals();
+    let tables =
+        Family::ALL.map(|family| (family, render_table(program, options, family, &locals, sets)));
     Ruleset { name: options.name.clone(), tables: tables.into() }
 }
 
@@ -119,6 +121,7 @@ fn render_table(
     program: &Program,
     options: &Options,
     family: Family,
+    locals: &[EndpointEntry],
     sets: &mut ClassSets,
 ) -> Table {
     let name = &options.name;
@@ -126,7 +129,7 @@ fn render_table(
     let reported = options.log.filter(|log| log.accepted);
     let mut profiles = Profiles::new(builder, sets, reported.is_some());
     let mut leaves: [BTreeMap<IpAddr, Leaf>; 2] = Default::default();
-    for endpoint in program.endpoints() {
+    for endpoint in locals {
         for (direction, leaves) in Direction::ALL.into_iter().zip(&mut leaves) {
             for address in addresses(endpoint, family) {
                 let Some(chain) = profiles.entry(endpoint.profile(), direction) else { continue };
@@ -137,8 +140,10 @@ fn render_table(
     }
     let mut own = BTreeMap::new();
     match program.options().self_traffic {
-        SelfTraffic::Allowed => own = pairs_of_one_endpoint(program, family),
-        SelfTraffic::Policed => own_leaves(program, family, &mut profiles, &mut leaves),
+        SelfTraffic::Allowed => own = pairs_of_one_endpoint(program, locals, family),
+        SelfTraffic::Policed => {
+            own_leaves(groups(program, locals, family), &mut profiles, &mut leaves)
+        }
     }
     let mut builder = profiles.finish();
     for (direction, leaves) in Direction::ALL.into_iter().zip(leaves) {
@@ -162,7 +167,7 @@ fn render_table(
     let asked = Direction::ALL.map(|it| Rule::new([], Target::Jump(stray_chain(name, it))));
     let asked = [Rule::new([Match::Untracked], Target::Return)].into_iter().chain(asked);
     builder.chains.insert(name.name("stray"), asked.collect());
-    let hosts = program.endpoints().any(EndpointEntry::is_host);
+    let hosts = locals.iter().any(EndpointEntry::is_host);
     builder.chains.extend(Hook::ALL.map(|hook| base_chain(name, hook, hosts)));
     let jumps = Hook::ALL.into_iter().map(|hook| (hook, vec![0])).collect();
     Table { jumps, chains: builder.chains, sets: builder.sets }
@@ -173,9 +178,13 @@ fn addresses(endpoint: &EndpointEntry, family: Family) -> impl Iterator<Item = I
 }
 
 /// The sources of what judged endpoints send to themselves, by destination.
-fn pairs_of_one_endpoint(program: &Program, family: Family) -> BTreeMap<IpAddr, Leaf> {
+fn pairs_of_one_endpoint(
+    program: &Program,
+    locals: &[EndpointEntry],
+    family: Family,
+) -> BTreeMap<IpAddr, Leaf> {
     let mut leaves: BTreeMap<IpAddr, Leaf> = BTreeMap::new();
-    for group in groups(program, family) {
+    for group in groups(program, locals, family) {
         for (destination, _) in &group {
             let own = &mut leaves.entry(*destination).or_default().own;
             own.extend(group.iter().map(|(source, _)| (*source, Target::Return)));
@@ -186,12 +195,11 @@ fn pairs_of_one_endpoint(program: &Program, family: Family) -> BTreeMap<IpAddr, 
 
 /// CH-SELF: who is judged otherwise when it reaches itself than when it reaches others (C-HAIR-1).
 fn own_leaves(
-    program: &Program,
-    family: Family,
+    groups: Vec<Vec<(IpAddr, &EndpointEntry)>>,
     profiles: &mut Profiles<'_>,
     leaves: &mut [BTreeMap<IpAddr, Leaf>; 2],
 ) {
-    for group in groups(program, family) {
+    for group in groups {
         // The own node is exempt from the host's profile as from those of its pods, but not from
         // the one for traffic with itself.
         let differs =
@@ -211,8 +219,12 @@ fn own_leaves(
 }
 
 /// The addresses of judged endpoints, together where they reach themselves by each other.
-fn groups(program: &Program, family: Family) -> Vec<Vec<(IpAddr, &EndpointEntry)>> {
-    let judged = program.endpoints().filter(|endpoint| {
+fn groups<'l>(
+    program: &Program,
+    locals: &'l [EndpointEntry],
+    family: Family,
+) -> Vec<Vec<(IpAddr, &'l EndpointEntry)>> {
+    let judged = locals.iter().filter(|endpoint| {
         let profile = program.profile(endpoint.profile());
         Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
     });
