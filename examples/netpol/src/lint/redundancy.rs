@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{
@@ -311,30 +312,38 @@ impl<'a> Scene<'a> {
             Peers::AnyOf(peers) => Some(peers),
             Peers::Everyone => None,
         });
-        let (mut blocks, mut meant) = (BTreeSet::new(), BTreeSet::new());
+        // By which selectors each pod is meant.
+        let (mut blocks, mut selectors) = (BTreeSet::new(), BTreeSet::new());
         for peer in peers.flatten() {
             match peer {
-                Peer::Pods(selector) => meant.extend(self.facts.matching(selector).iter().copied()),
+                Peer::Pods(selector) => drop(selectors.insert(selector)),
                 Peer::Block(block) => {
-                    blocks.extend([block.cidr()].iter().chain(block.except()).copied())
+                    blocks.extend([block.cidr()].iter().chain(block.except()).copied());
                 }
                 Peer::Nodes(_) | Peer::Domain(_) | Peer::Unknown(_) => {}
+            }
+        }
+        let mut meant: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (which, selector) in selectors.into_iter().enumerate() {
+            for at in self.facts.matching(selector).iter() {
+                meant.entry(*at).or_default().push(which);
             }
         }
         // A named port is that of whoever declares it, in a block or anywhere.
         let names: BTreeSet<&Name> = self.named_egress_ports();
         if !names.is_empty() {
-            let declares = |pod: &&Endpoint| pod.ports.iter().any(|it| names.contains(&it.name));
-            let all = self.facts.pods.iter().enumerate();
-            meant.extend(all.filter(|(_, pod)| declares(pod)).map(|(at, _)| at));
+            for (at, pod) in self.facts.pods.iter().enumerate() {
+                if pod.ports.iter().any(|it| names.contains(&it.name)) {
+                    meant.entry(at).or_default();
+                }
+            }
         }
         let mut kinds = BTreeMap::new();
-        for pod in meant.into_iter().filter_map(|at| self.facts.pod(at)) {
-            let inside: Vec<_> = blocks
-                .iter()
-                .filter(|block| pod.addresses.iter().any(|it| block.contains(it)))
-                .collect();
-            kinds.entry((&pod.namespace, &pod.labels, &pod.ports, inside)).or_insert(pod);
+        for (at, by) in meant {
+            let Some(pod) = self.facts.pod(at) else { continue };
+            let inside = |block: &&IpNet| pod.addresses.iter().any(|it| block.contains(it));
+            let inside: Vec<&IpNet> = blocks.iter().filter(inside).collect();
+            kinds.entry((by, &pod.ports, inside)).or_insert(pod);
         }
         let own = self.alike.iter().map(|it| it.pod);
         let all = own.chain(kinds.into_values());
