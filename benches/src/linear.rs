@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use foldhash::{HashMap, HashMapExt};
+use ahash::{HashMap, HashMapExt};
 use netpol_core::model::{
     Direction, End, Endpoint, Flow, Labels, Name, NamespaceScope, Objects, Peer, Peers,
     PodSelector, Policy, PortMatch, Ports, Protocol, Rule, Subject, Traffic,

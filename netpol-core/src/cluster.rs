@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet};
+use ahash::{HashMap, HashSet};
 
 use crate::model::{
     DomainName, Endpoint, Labels, Name, Namespace, Node, Objects, Options, Policy, PolicyKey,

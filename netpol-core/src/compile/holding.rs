@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use foldhash::HashMap;
+use ahash::HashMap;
 
 use crate::model::{DeclaredPort, DomainPattern, Name, Protocol, Selector};
 use crate::program::{Atom, AtomId, Declares};

@@ -1,7 +1,7 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
-use foldhash::HashMap;
+use ahash::HashMap;
 
 /// Gives equal values one number, for as long as somebody uses it.
 ///

@@ -1,4 +1,4 @@
-use foldhash::HashMap;
+use ahash::HashMap;
 
 use crate::model::{Labels, Name, NamespaceScope, Operator, PodSelector, Selector};
 use crate::program::SortedSet;

@@ -39,7 +39,7 @@ mod workload;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet};
+use ahash::{HashMap, HashSet};
 
 use crate::cluster::{Changes, Cluster};
 use crate::model::{HostNetworkSubjects, Name, Options};

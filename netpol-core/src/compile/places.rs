@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use ahash::HashMap;
 use smallvec::SmallVec;
 
 use crate::cluster::EndpointKey;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use ahash::HashMap;
 
 use crate::model::{DeclaredPort, Direction, HostNetworkPortNames, SelfTraffic, Tier};
 use crate::program::{ClassId, PortMap, Profile, ProfileId, Stack};

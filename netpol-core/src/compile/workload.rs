@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use ahash::HashMap;
 
 use crate::model::{
     DeclaredPort, DuplicatePortNames, Endpoint, Labels, Name, NamespaceScope, PodSelector, Protocol,

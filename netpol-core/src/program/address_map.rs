@@ -1,7 +1,6 @@
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use ahash::RandomState;
 
 use super::Known;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use ahash::HashMap;
 
 use crate::model::{Direction, End, Flow, Name, SelfTraffic, Traffic};
 

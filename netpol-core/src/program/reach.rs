@@ -3,7 +3,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use foldhash::{HashMap, HashSet};
+use ahash::{HashMap, HashSet};
 
 use crate::model::{Direction, End, Name, PortRange, Protocol};
 

@@ -7,11 +7,10 @@
 //! but their look-ups are several times deeper, and look-ups are what happens for every packet.
 
 use std::borrow::Borrow;
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::sync::Arc;
 
-use foldhash::HashMap;
-use foldhash::fast::RandomState;
+use ahash::{HashMap, RandomState};
 use smallvec::SmallVec;
 
 /// A growing array.
