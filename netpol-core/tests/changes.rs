@@ -9,8 +9,8 @@ use netpol_core::compile::Compiler;
 use netpol_core::model::{
     Action, Block, DeclaredPort, Direction, DomainName, DomainPattern, End, Endpoint, Family, Flow,
     Labels, Namespace, NamespaceScope, Node, Objects, Options, Peer, Peers, Phase, PodSelector,
-    Policy, PolicyKey, PolicyKind, PortMatch, Ports, Protocol, Requirement, Rule, Selector,
-    Subject, Tie, Tier, Traffic,
+    Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol, Requirement, Rule,
+    Selector, Subject, Tie, Tier, Traffic,
 };
 use netpol_core::program::{EndpointEntry, Members};
 use netpol_core::testing::{Choices, flow, world};
@@ -127,6 +127,7 @@ fn allows(live: &mut Live, from: &str, to: &str) -> bool {
         let kept = compiler.update(&live.cluster, &changes);
         let fresh = compile(&live.cluster, kept.scope().clone());
         assert_eq!(kept.decide(&flow), fresh.decide(&flow), "{flow}");
+        assert!(*kept == fresh, "{flow}:\n{}\nnot\n{}", kept.dump(), fresh.dump());
         assert_eq!(sizes(kept), sizes(&fresh), "something has been left behind");
         assert_eq!(members(kept), members(&fresh));
         kept.decide(&flow).is_allowed()
@@ -570,6 +571,30 @@ fn a_cluster_gives_back_what_it_was_given() {
     let nodes: Vec<&str> = cluster.nodes().map(|it| &*it.name).collect();
     assert_eq!((names, nodes), (vec!["a", "b"], vec!["one", "two"]));
     assert_eq!(cluster.policies().collect::<Vec<_>>(), [&policy]);
+}
+
+/// NP-PORT-13, NP-LIFE-5: who declares a port inside of a block is somebody else when no rule asks for both any more,
+/// though another one still asks for the block.
+#[test]
+fn a_name_in_a_block_is_forgotten_with_its_rule() {
+    let mut live = cluster();
+    let mut c = pod("y/c", "app=c", "10.0.1.1");
+    c.ports = vec![DeclaredPort { name: "web".into(), protocol: Protocol::Tcp, number: 80 }];
+    live.upsert_endpoint(c);
+    let to_block = |name: &str, ports| {
+        let block = Block::new("10.0.1.0/24".parse().expect("a block"), []);
+        let by_port = Rule { ports, ..rule(Action::Accept, vec![Peer::Block(block)]) };
+        Policy { ingress: None, egress: Some(vec![by_port]), ..isolate(name, "app=a", vec![]) }
+    };
+    let named = PortMatch::Named(Some(Protocol::Tcp), "web".into());
+    let by_name = to_block("x/by-name", Ports::AnyOf(vec![named]));
+    let single = PortMatch::Range(Protocol::Udp, PortRange::single(9));
+    live.upsert_policy(to_block("x/by-number", Ports::AnyOf(vec![single])));
+    assert!(!allows(&mut live, "10.0.0.1", "10.0.1.1"));
+    live.upsert_policy(by_name.clone());
+    assert!(allows(&mut live, "10.0.0.1", "10.0.1.1"));
+    live.remove_policy(&by_name.key);
+    assert!(!allows(&mut live, "10.0.0.1", "10.0.1.1"));
 }
 
 /// One thing that happens to one object of a generated world.
