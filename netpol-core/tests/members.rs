@@ -101,6 +101,30 @@ fn members_are_in_normal_form() {
     assert!(ranges > 200 && singles > 1000, "{ranges} ranges, {singles} single addresses");
 }
 
+/// Intervals of ports are what they are said to be: all ports in order, and no two neighbours alike.
+#[test]
+fn ports_are_in_normal_form() {
+    let mut cuts = 0;
+    programs(|_, node, program, seed| {
+        for (_, profile) in program.profiles() {
+            for side in Direction::ALL.into_iter().filter_map(|direction| profile.side(direction)) {
+                for protocol in Protocol::ALL {
+                    let intervals = side.intervals(protocol);
+                    assert_eq!(intervals[0].0.first(), 0, "{node}, seed {seed}");
+                    assert_eq!(intervals[intervals.len() - 1].0.last(), u16::MAX);
+                    for pair in intervals.windows(2) {
+                        let [(one, class), (next, other)] = pair else { unreachable!() };
+                        assert_eq!(Some(next.first()), one.last().checked_add(1));
+                        assert_ne!(class, other, "{node}, seed {seed}: {protocol} {one} {next}");
+                        cuts += 1;
+                    }
+                }
+            }
+        }
+    });
+    assert!(cuts > 500, "{cuts}");
+}
+
 fn check(members: &Members, family: Family) {
     let Members { default, ranges, allow, deny } = members;
     let in_family = |it: &IpAddr| Family::of(*it) == family;

@@ -19,6 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
         domains(),
         protocols(),
         names(),
+        rules_that_name_peers_again(),
         itself_and_nodes(),
         itself_behind_a_service(),
         not_understood(),
@@ -286,6 +287,21 @@ fn names() -> Vec<Case> {
         .policy(admin("a", 0, "team=y").ingress([deny(every_pod(), ports([named_any("web")]))]))
         .expect("C-PROTO-5", "x/a > y/b 443/udp", Allow, Deny)
         .expect("C-PROTO-5", "x/a > y/b 443/tcp", Allow, Allow)
+        .cases()
+}
+
+/// Successive rules of one action, of which the later one names whom an earlier policy has named.
+fn rules_that_name_peers_again() -> Vec<Case> {
+    let whom = |app: &str| any([pods("", app)]);
+    cluster()
+        .policy(admin("a", 0, "team=x").ingress([accept(whom("app=a"), ports([port("81/tcp")]))]))
+        .policy(
+            admin("b", 1, "team=x").ingress([deny(whom("app=b"), ALL), deny(whom("app=a"), ALL)]),
+        )
+        .expect("C-PRIO-2, C-ACT-3", "y/b > x/a 80/tcp", Allow, Deny)
+        .expect("C-PRIO-2, C-ACT-3", "y/a > x/a 80/tcp", Allow, Deny)
+        .expect("C-PRIO-1, C-ACT-1", "y/a > x/a 81/tcp", Allow, Allow)
+        .expect("C-PRIO-1, C-ACT-3", "y/b > x/a 81/tcp", Allow, Deny)
         .cases()
 }
 
