@@ -252,6 +252,26 @@ fn blocks() -> Vec<Case> {
         .policy(np("x/q", "").egress([accept(any([own("x", "app=b")]), ALL)]))
         .expect("NP-IPB-3", "x/a > x/b 80/tcp", Allow, Allow)
         .without_policies()
+        // Blocks inside of each other, each for a port of its own; and one that begins where another does.
+        .policy(np("x/p", "app=a").egress([
+            accept(any([block("192.0.2.0/24", [])]), ports([port("1/tcp")])),
+            accept(any([block("192.0.2.0/26", ["192.0.2.4/30"])]), ports([port("2/tcp")])),
+            accept(any([block("192.0.2.32/28", [])]), ports([port("3/tcp")])),
+            accept(any([block("192.0.2.48/28", [])]), ports([port("4/tcp")])),
+        ]))
+        .expect("NP-IPB-7", "x/a > 192.0.2.33 1/tcp", Allow, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.33 2/tcp", Allow, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.33 3/tcp", Allow, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.33 4/tcp", Deny, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.49 1/tcp", Allow, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.49 2/tcp", Allow, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.49 3/tcp", Deny, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.49 4/tcp", Allow, NotJudged)
+        .expect("NP-IPB-1", "x/a > 192.0.2.5 1/tcp", Allow, NotJudged)
+        .expect("NP-IPB-1", "x/a > 192.0.2.5 2/tcp", Deny, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.64 1/tcp", Allow, NotJudged)
+        .expect("NP-IPB-7", "x/a > 192.0.2.64 2/tcp", Deny, NotJudged)
+        .without_policies()
         .policy(to(any([block("192.0.2.77/24", ["192.0.2.9/30"])])))
         .expect("NP-IPB-5", "x/a > 192.0.2.1 80/tcp", Allow, NotJudged)
         .expect("NP-IPB-5", "x/a > 192.0.2.8 80/tcp", Deny, NotJudged)
