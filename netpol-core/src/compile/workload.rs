@@ -101,9 +101,6 @@ impl Workloads {
         let workload = Arc::new(workload);
         let known = self.ids.find(&workload).is_some();
         let id = self.ids.acquire(&workload);
-        if self.states.len() <= id as usize {
-            self.states.resize_with(id as usize + 1, State::default);
-        }
         if !known {
             self.index(id, &workload, namespace_labels);
         }
