@@ -1,4 +1,7 @@
 use std::collections::BTreeMap;
+use std::hash::Hash;
+
+use ahash::HashSet;
 
 use super::error::{Rejected, Warning};
 use super::value::Value;
@@ -18,7 +21,8 @@ pub struct Loaded {
     pub skipped: BTreeMap<(String, String), usize>,
 }
 
-/// Reads all objects in `values`, lists included, into one collection. `O(n)`.
+/// Reads all objects in `values`, lists included, into one collection. Of an object that is given more than once the
+/// last one counts, as in a [`Cluster`](crate::cluster::Cluster). `O(n)`.
 pub fn load<'v>(values: impl IntoIterator<Item = &'v Value>, options: &ReadOptions) -> Loaded {
     let mut loaded = Loaded::default();
     for result in values.into_iter().flat_map(|value| read(value, options)) {
@@ -27,7 +31,19 @@ pub fn load<'v>(values: impl IntoIterator<Item = &'v Value>, options: &ReadOptio
             Err(rejected) => loaded.rejected.push(rejected),
         }
     }
+    let Objects { namespaces, endpoints, nodes, policies, .. } = &mut loaded.objects;
+    keep_last(namespaces, |it| it.name.clone());
+    keep_last(endpoints, |it| (it.namespace.clone(), it.name.clone(), it.uid.clone()));
+    keep_last(nodes, |it| it.name.clone());
+    keep_last(policies, |it| it.key.clone());
     loaded
+}
+
+fn keep_last<T, K: Hash + Eq>(values: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    let mut seen = HashSet::default();
+    values.reverse();
+    values.retain(|value| seen.insert(key(value)));
+    values.reverse();
 }
 
 impl Loaded {

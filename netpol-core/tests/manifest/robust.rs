@@ -3,7 +3,7 @@
 use netpol_core::manifest::{Concern, Strictness, Value, read, read_object};
 use proptest::prelude::*;
 
-use crate::{lenient, strict};
+use crate::{lenient, load, np, strict};
 
 /// Words that lead deep into the readers.
 const WORDS: &[&str] = &[
@@ -195,5 +195,31 @@ proptest! {
                 prop_assert_eq!(again.object, reading.object);
             }
         }
+    }
+}
+
+/// M8: of an object that is given twice, the last one counts, for whoever is asked. Found by fuzzing.
+#[test]
+fn the_last_of_two_counts() {
+    use netpol_core::model::{Flow, Options, Traffic};
+    use netpol_core::{Cluster, Scope, compile, reference};
+    let pod = |address: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: x}}, \
+             status: {{podIP: {address}}}}}"
+        )
+    };
+    let (open, closed) = ("{podSelector: {}, ingress: [{}]}", "{podSelector: {}}");
+    let documents = [pod("10.0.0.1"), np(closed), pod("10.0.0.2"), np(open), np(closed)];
+    let objects = load(&documents.join("\n---\n"), &strict()).objects;
+    assert_eq!((objects.endpoints.len(), objects.policies.len()), (1, 1));
+    let program =
+        compile(&Cluster::from_objects(Options::default(), objects.clone()), Scope::Cluster);
+    for (last, allowed) in [(1, true), (2, false)] {
+        let (from, to) = ([192, 0, 2, 1].into(), [10, 0, 0, last].into());
+        let flow = Flow::new(from, to, Traffic::tcp(80));
+        assert_eq!(program.decide(&flow).is_allowed(), allowed, "{flow}");
+        let expected = reference::decide(&objects, &Options::default(), &flow);
+        assert_eq!(expected.is_allowed(), allowed, "{flow}");
     }
 }
