@@ -6,9 +6,12 @@
 //! pass in between.
 
 use std::env;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::Error;
 
@@ -46,21 +49,12 @@ impl Program {
     }
 
     fn output(&self, arguments: &[&str], script: &str) -> io::Result<Output> {
-        let mut child = Command::new(&self.path)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        // None of the tools prints more than a few words while it reads.
-        if let Some(mut input) = child.stdin.take() {
-            match input.write_all(script.as_bytes()) {
-                // It has given up, and will tell why.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                written => written?,
-            }
-        }
-        child.wait_with_output()
+        // In a file and not through a pipe: if this process is killed while it writes, a tool would
+        // be left with half of a script, and half of an address is an address.
+        let mut input = File::from(memfd_create(c"script", MFdFlags::MFD_CLOEXEC)?);
+        input.write_all(script.as_bytes())?;
+        input.rewind()?;
+        Command::new(&self.path).args(arguments).stdin(input).output()
     }
 
     /// Puts a failure into an operator's terms.

@@ -21,10 +21,18 @@ pub(crate) fn pod(called: &str, node: &str, addresses: &[IpAddr]) -> Endpoint {
 
 /// The pods of this label, or all.
 pub(crate) fn pods(app: &str) -> PodSelector {
-    let pods = match app {
-        "" => Selector::everything(),
-        app => Selector::new([Requirement::is_in("app", [app])]),
-    };
+    match app {
+        "" => in_x(Selector::everything()),
+        app => in_x(Selector::new([Requirement::is_in("app", [app])])),
+    }
+}
+
+/// The pods with this role.
+pub(crate) fn playing(role: &str) -> PodSelector {
+    in_x(Selector::new([Requirement::is_in("role", [role])]))
+}
+
+fn in_x(pods: Selector) -> PodSelector {
     PodSelector { namespaces: NamespaceScope::Named(name("x")), pods }
 }
 
