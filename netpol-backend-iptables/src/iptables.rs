@@ -5,7 +5,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netpol_core::backend::{Change, Count, Report};
+use netpol_core::backend::{Change, Count, Report, TableStatus};
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::Program;
 
@@ -54,23 +54,6 @@ struct RuleTools {
 pub struct Status {
     /// By family; empty if there is nothing of ours.
     pub tables: BTreeMap<Family, TableStatus>,
-}
-
-/// What is in force in one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TableStatus {
-    /// Chains of ours.
-    pub chains: usize,
-    /// Rules in all of them.
-    pub rules: usize,
-    /// Sets.
-    pub sets: usize,
-    /// Elements in all sets.
-    pub elements: usize,
-    /// What endpoints were not allowed to send, since the rules were written.
-    pub denied_egress: Count,
-    /// What endpoints were not allowed to receive, since the rules were written.
-    pub denied_ingress: Count,
 }
 
 impl Iptables {

@@ -65,10 +65,10 @@ mod variant;
 mod verify;
 
 pub use error::Error;
-pub use iptables::{Iptables, Status, TableStatus};
+pub use iptables::{Iptables, Status};
 pub use name::{Comment, Instance, InstanceError, Name};
 pub use netpol_backend_nft::{conntrack, nflog};
-pub use netpol_core::backend::{Change, Report};
+pub use netpol_core::backend::{Change, Report, TableStatus};
 pub use render::{Log, Options, render};
 pub use variant::Variant;
 pub use verify::{Mismatch, verify};

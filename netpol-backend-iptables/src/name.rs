@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use netpol_core::backend::abridged;
 use sha2::{Digest, Sha256};
 
 /// What all our chains and sets begin with, so that they are told from everybody else's: a letter,
@@ -112,17 +113,8 @@ impl Comment {
     #[must_use]
     pub fn new(text: &str) -> Self {
         let fits = |c: &char| !c.is_control() && !['"', '\'', '\\'].contains(c);
-        let mut clean: String = text.chars().map(|c| if fits(&c) { c } else { '_' }).collect();
-        if clean.len() > Self::MAX_LENGTH {
-            let ellipsis = "...";
-            let cut = (0..=Self::MAX_LENGTH - ellipsis.len())
-                .rev()
-                .find(|at| clean.is_char_boundary(*at))
-                .unwrap_or_default();
-            clean.truncate(cut);
-            clean.push_str(ellipsis);
-        }
-        Self(clean.into())
+        let clean = text.chars().map(|c| if fits(&c) { c } else { '_' });
+        Self(abridged(clean.collect(), Self::MAX_LENGTH).into())
     }
 
     /// The remark as text.
@@ -194,10 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_cut_at_a_character() {
+    fn comments_need_no_escapes() {
         assert_eq!(Comment::new("a \"b\"\\\n").as_str(), "a _b___");
-        let long = Comment::new(&"é".repeat(200));
-        assert_eq!(long.as_str(), format!("{}...", "é".repeat(126)));
-        assert_eq!(Comment::new(&"x".repeat(255)).as_str().len(), 255);
+        assert_eq!(Comment::new(&"x".repeat(300)).as_str().len(), 255);
     }
 }

@@ -2,14 +2,11 @@
 //! between the lines that ipset reads, a packet is judged as by the one or by the other.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "support/edit.rs"]
-mod edit;
 mod support;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use edit::edit;
 use netpol_backend_iptables::plan::{Plan, Purpose, SetChange, Step};
 use netpol_backend_iptables::ruleset::{Hook, Packet, Ruleset, Set, Standing};
 use netpol_backend_iptables::{Options, render};
@@ -21,7 +18,7 @@ use netpol_core::model::{
     Rule as PolicyRule, Selector, Subject, Tier, Traffic, name,
 };
 use netpol_core::program::Scope;
-use netpol_core::testing::{Choices, flows_of_interest, world};
+use netpol_core::testing::{Choices, edit, flows_of_interest, world};
 use support::{packet, packet_of};
 
 fn rendered(objects: &Objects, options: Readings, scope: &Scope) -> Ruleset {

@@ -1,13 +1,10 @@
 //! Programs in the kernel, for both variants, each test in network namespaces of its own.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "support/edit.rs"]
-mod edit;
 #[path = "support/kernel.rs"]
 mod kernel;
 mod support;
 
-use edit::edit;
 use kernel::{feed, in_namespace, iptables, open, run};
 use netpol_backend_iptables::plan::{Plan, Step, Tool};
 use netpol_backend_iptables::ruleset::{Hook, Match, Rule, Ruleset, Target};
@@ -18,7 +15,7 @@ use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{Family, Objects, name};
 use netpol_core::program::{Program, Scope};
-use netpol_core::testing::{Choices, flows_of_interest, world};
+use netpol_core::testing::{Choices, edit, flows_of_interest, world};
 use support::packet_of;
 
 /// The program of a generated world for its first node; 1 and 2 are large ones that differ.

@@ -11,8 +11,6 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
-#[path = "support/edit.rs"]
-mod edit;
 #[path = "support/kernel.rs"]
 mod kernel;
 #[path = "../../netpol-backend-nft/tests/support/wire.rs"]
@@ -21,7 +19,6 @@ mod wire;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use edit::edit;
 use kernel::{in_namespace, open};
 use netpol_backend_iptables::plan::Plan;
 use netpol_backend_iptables::{Options, render};
@@ -29,7 +26,7 @@ use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{Flow, Objects, Traffic, name};
 use netpol_core::program::{Program, Scope, Verdict};
-use netpol_core::testing::{Choices, flows_of_interest, world};
+use netpol_core::testing::{Choices, edit, flows_of_interest, world};
 use nix::sched::{CloneFlags, unshare};
 use wire::{Probe, Wire, everything_is_local};
 

@@ -5,7 +5,6 @@ use netpol_core::program::Program;
 
 use crate::error::Error;
 use crate::nft::Nft;
-use crate::verify;
 
 impl Backend for Nft {
     fn name(&self) -> &'static str {
@@ -22,33 +21,11 @@ impl Backend for Nft {
     }
 
     fn status(&mut self) -> Result<Status, backend::Error> {
-        let tables = Self::status(self)?.tables;
-        let mut all = Status { present: !tables.is_empty(), ..Status::default() };
-        for table in tables.values() {
-            all.chains += table.chains;
-            all.rules += table.rules;
-            all.sets += table.sets;
-            all.elements += table.elements;
-            all.denied_egress += table.denied_egress;
-            all.denied_ingress += table.denied_ingress;
-        }
-        Ok(all)
+        Ok(Self::status(self)?.tables.into_values().collect())
     }
 
     fn remove(&mut self) -> Result<(), backend::Error> {
         Ok(Self::remove(self)?)
-    }
-}
-
-impl From<&verify::Mismatch> for Mismatch {
-    fn from(mismatch: &verify::Mismatch) -> Self {
-        let flow = match mismatch {
-            verify::Mismatch::Verdict { flow, .. }
-            | verify::Mismatch::Established { flow, .. }
-            | verify::Mismatch::Stray { flow, .. } => Some(flow.clone()),
-            verify::Mismatch::NoTable(_) | verify::Mismatch::Undecided(_) => None,
-        };
-        Self { flow, text: mismatch.to_string() }
     }
 }
 

@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use netpol_core::backend::abridged;
+
 /// The kernel's limit, without the terminating zero.
 const MAX_LENGTH: usize = 255;
 
@@ -73,18 +75,8 @@ impl Comment {
     /// Takes a remark, cut and cleaned where the nft tool could not print it.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let mut clean: String =
-            text.chars().map(|c| if c == '"' || c.is_control() { '\'' } else { c }).collect();
-        if clean.len() > Self::MAX_LENGTH {
-            let ellipsis = "...";
-            let cut = (0..=Self::MAX_LENGTH - ellipsis.len())
-                .rev()
-                .find(|at| clean.is_char_boundary(*at))
-                .unwrap_or_default();
-            clean.truncate(cut);
-            clean.push_str(ellipsis);
-        }
-        Self(clean.into())
+        let clean = text.chars().map(|c| if c == '"' || c.is_control() { '\'' } else { c });
+        Self(abridged(clean.collect(), Self::MAX_LENGTH).into())
     }
 
     /// The remark as text.
@@ -115,10 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_cut_at_a_character() {
+    fn comments_are_those_that_nft_can_quote() {
         assert_eq!(Comment::new("a \"b\"\n").as_str(), "a 'b''");
-        let long = Comment::new(&"é".repeat(100));
-        assert_eq!(long.as_str(), format!("{}...", "é".repeat(62)));
-        assert_eq!(Comment::new(&"x".repeat(127)).as_str().len(), 127);
+        assert_eq!(Comment::new(&"x".repeat(200)).as_str().len(), 127);
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
-use netpol_core::backend::{Change, Count, Report};
+use netpol_core::backend::{Change, Count, Report, TableStatus};
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::{ClassId, ProfileId, Program};
 use nix::errno::Errno;
@@ -50,23 +50,6 @@ struct Present {
 pub struct Status {
     /// Our tables; empty if there are none.
     pub tables: BTreeMap<Family, TableStatus>,
-}
-
-/// What is in one of our tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TableStatus {
-    /// Chains.
-    pub chains: usize,
-    /// Rules in all chains.
-    pub rules: usize,
-    /// Sets and maps.
-    pub sets: usize,
-    /// Elements in all sets and maps.
-    pub elements: usize,
-    /// What endpoints were not allowed to send, since the table was written.
-    pub denied_egress: Count,
-    /// What endpoints were not allowed to receive, since the table was written.
-    pub denied_ingress: Count,
 }
 
 fn nothing_yet() -> Report {

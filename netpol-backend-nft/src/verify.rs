@@ -2,86 +2,16 @@
 //! that either of them can tell apart.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
-use netpol_core::backend::proof::{self, Boundaries, Difference, Path};
-use netpol_core::model::{Family, Flow, Traffic};
+use netpol_core::backend::proof::{self, Boundaries};
+use netpol_core::model::Family;
 use netpol_core::program::Program;
 
-use crate::ruleset::{
-    Elements, Hook, Packet, Ruleset, Standing, Table, Transport, Undecided, Verdict,
-};
+use crate::ruleset::{Elements, Ruleset, Table, Undecided, Verdict};
 
 /// A kind of packet that a ruleset does not treat as the program would.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mismatch {
-    /// It passes although it should not, or the other way round.
-    Verdict {
-        /// An example.
-        flow: Flow,
-        /// Where in the packet path.
-        hook: Hook,
-        /// What the program says.
-        allowed: bool,
-    },
-    /// Packets of a known connection do not pass (NP-CONN-1).
-    Established {
-        /// An example.
-        flow: Flow,
-        /// Where in the packet path.
-        hook: Hook,
-    },
-    /// Packets from the middle of a connection that nobody knows pass, although they may be those
-    /// of a connection that is denied: this one, or one the other way round.
-    Stray {
-        /// An example.
-        flow: Flow,
-        /// Where in the packet path.
-        hook: Hook,
-    },
-    /// There is no table for the packets of a family.
-    NoTable(Family),
-    /// The tables hold something that cannot be judged.
-    Undecided(Undecided),
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Verdict { flow, hook, allowed: true } => {
-                write!(f, "{flow} is allowed and does not pass the {hook} hook")
-            }
-            Self::Verdict { flow, hook, allowed: false } => {
-                write!(f, "{flow} is denied and passes the {hook} hook")
-            }
-            Self::Established { flow, hook } => {
-                write!(f, "{flow} does not pass the {hook} hook once it is established")
-            }
-            Self::Stray { flow, hook } => {
-                write!(
-                    f,
-                    "packets from the middle of {flow} pass the {hook} hook, and may be answers of \
-                     a denied connection"
-                )
-            }
-            Self::NoTable(family) => write!(f, "there is no table for {family:?}"),
-            Self::Undecided(undecided) => undecided.fmt(f),
-        }
-    }
-}
-
-impl From<Difference> for Mismatch {
-    fn from(difference: Difference) -> Self {
-        match difference {
-            Difference::Verdict { flow, path, allowed } => {
-                Self::Verdict { flow, hook: hook(path), allowed }
-            }
-            Difference::Established { flow, path } => Self::Established { flow, hook: hook(path) },
-            Difference::Stray { flow, path } => Self::Stray { flow, hook: hook(path) },
-        }
-    }
-}
+pub type Mismatch = proof::Mismatch<Undecided>;
 
 /// Compares a ruleset with the program that it should carry out, for what can be told apart by
 /// either: addresses by the sets that they are in and the classes that know them, ports by both
@@ -92,23 +22,11 @@ impl From<Difference> for Mismatch {
 /// are about (kinds of addresses)² × (ports that policies mention).
 #[must_use]
 pub fn verify(ruleset: &Ruleset, program: &Program) -> Vec<Mismatch> {
-    let mut mismatches = Vec::new();
-    for family in Family::ALL {
-        let is_of = |address: &IpAddr| Family::of(*address) == family;
-        let local = program.endpoints().any(|entry| entry.addresses().iter().any(is_of));
-        let Some(table) = ruleset.tables.get(&family) else {
-            mismatches.extend(local.then_some(Mismatch::NoTable(family)));
-            continue;
-        };
-        let compared = proof::compare(
-            program,
-            boundaries(table, family),
-            |it| ruleset.passes(hook(it.path), &packet(it)),
-            |difference| mismatches.push(difference.into()),
-        );
-        mismatches.extend(compared.err().map(Mismatch::Undecided));
-    }
-    mismatches
+    proof::verify(
+        program,
+        |family| ruleset.tables.get(&family).map(|table| boundaries(table, family)),
+        |asked| ruleset.passes(asked.path.into(), &asked.into()),
+    )
 }
 
 /// By what a table tells packets apart.
@@ -140,28 +58,4 @@ fn boundaries(table: &Table, family: Family) -> Boundaries {
         }
     }
     boundaries
-}
-
-fn hook(path: Path) -> Hook {
-    match path {
-        Path::ToHost => Hook::Input,
-        Path::Forwarded => Hook::Forward,
-        Path::FromHost => Hook::Output,
-    }
-}
-
-fn packet(asked: &proof::Packet) -> Packet {
-    let proof::Packet { source, destination, traffic, standing, .. } = *asked;
-    let transport = match traffic {
-        Traffic::Port(protocol, port) => Transport::Port(protocol.number(), port),
-        Traffic::ICMP => Transport::Icmp(1, 8),
-        Traffic::ICMPV6 => Transport::Icmp(58, 128),
-        Traffic::Other(number) => Transport::Other(number),
-    };
-    let standing = match standing {
-        proof::Standing::New => Standing::New,
-        proof::Standing::Established => Standing::Established,
-        proof::Standing::Stray => Standing::Stray,
-    };
-    Packet { source, destination, transport, standing }
 }

@@ -21,13 +21,13 @@ use netpol_backend_nft::{Nft, Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::program::Program;
-use netpol_core::testing::{Choices, world};
+use netpol_core::testing::{Choices, edit, world};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use support::{busiest_node, edit, open};
+use support::{busiest_node, open};
 
 /// Set in the process that is traced: the seed of the change that it makes.
 const WRITER: &str = "NETPOL_TEST_WRITER";

@@ -13,8 +13,8 @@ use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{End, Flow, Objects, Options as Readings, name};
 use netpol_core::program::Scope;
-use netpol_core::testing::{Choices, flows_of_interest, world};
-use support::{edit, packet};
+use netpol_core::testing::{Choices, edit, flows_of_interest, world};
+use support::packet;
 
 fn rendered(objects: &Objects, options: Readings, scope: &Scope) -> Ruleset {
     let cluster = Cluster::from_objects(options, objects.clone());

@@ -12,8 +12,8 @@ use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::name;
 use netpol_core::program::{Program, Scope};
-use netpol_core::testing::{Choices, world};
-use support::{edit, in_namespace, nft, nft_load, open, program};
+use netpol_core::testing::{Choices, edit, world};
+use support::{in_namespace, nft, nft_load, open, program};
 
 fn unchanged() -> Report {
     Report { change: Change::None, interfered: false, steps: 0, bytes: 0 }

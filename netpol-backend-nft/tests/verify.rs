@@ -73,7 +73,7 @@ fn what_is_in_the_kernel_is_proven() {
             .expect("a large one");
         let mut kernel = open();
         let missing = kernel.verify(&program).expect("read");
-        assert!(missing.contains(&Mismatch::NoTable(Family::V4)), "{missing:?}");
+        assert!(missing.contains(&Mismatch::NoRules(Family::V4)), "{missing:?}");
         for _ in 0..2 {
             kernel.sync(&program).expect("written");
             assert_eq!(kernel.verify(&program).expect("read"), []);

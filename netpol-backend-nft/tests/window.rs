@@ -24,8 +24,8 @@ use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{End, Flow, Objects, Traffic};
 use netpol_core::program::Program;
-use netpol_core::testing::{Choices, flows_of_interest, world};
-use support::{busiest_node, edit, in_namespace, open};
+use netpol_core::testing::{Choices, edit, flows_of_interest, world};
+use support::{busiest_node, in_namespace, open};
 use wire::{Probe, Wire};
 
 /// Programs that take turns, each a change of the one before.

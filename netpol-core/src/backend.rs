@@ -107,6 +107,40 @@ pub struct Status {
     pub denied_ingress: Count,
 }
 
+/// What is in force for one address family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableStatus {
+    /// Chains.
+    pub chains: usize,
+    /// Rules in all chains.
+    pub rules: usize,
+    /// Sets and maps.
+    pub sets: usize,
+    /// Elements in all sets and maps.
+    pub elements: usize,
+    /// What endpoints were not allowed to send, since the rules were written.
+    pub denied_egress: Count,
+    /// What endpoints were not allowed to receive, since the rules were written.
+    pub denied_ingress: Count,
+}
+
+impl FromIterator<TableStatus> for Status {
+    /// Of the families that there is something for.
+    fn from_iter<T: IntoIterator<Item = TableStatus>>(tables: T) -> Self {
+        let mut all = Self::default();
+        for table in tables {
+            all.present = true;
+            all.chains += table.chains;
+            all.rules += table.rules;
+            all.sets += table.sets;
+            all.elements += table.elements;
+            all.denied_egress += table.denied_egress;
+            all.denied_ingress += table.denied_ingress;
+        }
+        all
+    }
+}
+
 impl Status {
     /// What endpoints were denied in a direction.
     pub fn denied(&self, direction: Direction) -> Count {
@@ -146,6 +180,19 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// A text of at most so many bytes, for where the kernel or a tool takes no more. Where it is cut, between two
+/// characters, it ends in three dots.
+pub fn abridged(mut text: String, most: usize) -> String {
+    const DOTS: &str = "...";
+    if text.len() > most {
+        let room = most.saturating_sub(DOTS.len());
+        let end = (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.push_str(DOTS);
+    }
+    text
 }
 
 /// Why a backend could not do what it was asked. Displays as the backend's own error.
@@ -196,4 +243,16 @@ pub enum ErrorKind {
     Transient,
     /// Report it: the kernel or its tool refused what was asked.
     Refused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_at_a_character() {
+        assert_eq!(abridged("as it is".into(), 8), "as it is");
+        assert_eq!(abridged("x".repeat(9), 8), "xxxxx...");
+        assert_eq!(abridged("é".repeat(5), 8), "éé...");
+    }
 }

@@ -4,19 +4,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use netpol_backend_iptables::ruleset::{Packet, Standing, Transport};
+use netpol_backend_iptables::ruleset::{Packet, Standing};
 use netpol_core::model::{End, Flow, Objects, Traffic};
 use netpol_core::program::Scope;
 
-/// An echo request for ICMP, which discovery is not.
+/// The packet that begins a connection.
 pub(crate) fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Packet {
-    let transport = match traffic {
-        Traffic::Port(protocol, port) => Transport::Port(protocol.number(), port),
-        Traffic::ICMP => Transport::Icmp(1, 8),
-        Traffic::ICMPV6 => Transport::Icmp(58, 128),
-        Traffic::Other(number) => Transport::Other(number),
-    };
-    Packet { source, destination, transport, standing: Standing::New }
+    Packet { source, destination, transport: traffic.into(), standing: Standing::New }
 }
 
 /// The packet that begins a connection, if both ends are addresses of one family.

@@ -5,6 +5,10 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use netpol_core::backend::proof;
+pub use netpol_core::backend::proof::Standing;
+use netpol_core::model::Traffic;
+
 use super::{Chain, Elements, Family, Hook, Name, Rule, Ruleset, Side, Statement, Table, Verdict};
 
 /// The kernel's limit on nested jumps; it refuses rulesets that could go deeper.
@@ -23,18 +27,6 @@ pub struct Packet {
     pub standing: Standing,
 }
 
-/// How a packet stands to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is the first packet of one.
-    New,
-    /// It belongs to one, or is an error about one.
-    Established,
-    /// It is from the middle of one that connection tracking does not know. Only TCP and SCTP have
-    /// such packets: those of other protocols look all the same.
-    Stray,
-}
-
 /// What a packet carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -44,6 +36,25 @@ pub enum Transport {
     Icmp(u8, u8),
     /// Any other protocol, by its number.
     Other(u8),
+}
+
+impl From<Traffic> for Transport {
+    /// ICMP stands for an echo request, which neighbour discovery is not.
+    fn from(traffic: Traffic) -> Self {
+        match traffic {
+            Traffic::Port(protocol, port) => Self::Port(protocol.number(), port),
+            Traffic::ICMP => Self::Icmp(1, 8),
+            Traffic::ICMPV6 => Self::Icmp(58, 128),
+            Traffic::Other(number) => Self::Other(number),
+        }
+    }
+}
+
+impl From<&proof::Packet> for Packet {
+    fn from(asked: &proof::Packet) -> Self {
+        let proof::Packet { source, destination, traffic, standing, .. } = *asked;
+        Self { source, destination, transport: traffic.into(), standing }
+    }
 }
 
 /// Why a ruleset gives no answer.

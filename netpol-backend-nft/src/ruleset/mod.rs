@@ -13,6 +13,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use netpol_core::backend::proof::Path;
 pub use netpol_core::model::Family;
 
 pub use crate::name::{Comment, Name, NameError};
@@ -188,6 +189,16 @@ pub enum Hook {
 impl Hook {
     /// All hooks that the model knows.
     pub const ALL: [Self; 3] = [Self::Input, Self::Forward, Self::Output];
+}
+
+impl From<Path> for Hook {
+    fn from(path: Path) -> Self {
+        match path {
+            Path::ToHost => Self::Input,
+            Path::Forwarded => Self::Forward,
+            Path::FromHost => Self::Output,
+        }
+    }
 }
 
 /// A rule: its statements are run in order until one does not match.

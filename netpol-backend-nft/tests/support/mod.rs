@@ -12,11 +12,11 @@ use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use netpol_backend_nft::ruleset::{Packet, Standing, Transport};
+use netpol_backend_nft::ruleset::{Packet, Standing};
 use netpol_backend_nft::{Name, Nft, Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{Endpoint, Objects, Traffic, name as core_name};
+use netpol_core::model::{Objects, Traffic, name as core_name};
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, world};
 use nix::errno::Errno;
@@ -129,59 +129,7 @@ pub(crate) fn nft_load(text: &str) -> bool {
     true
 }
 
-/// An echo request for ICMP, which discovery is not.
+/// The packet that begins a connection.
 pub(crate) fn packet(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Packet {
-    let transport = match traffic {
-        Traffic::Port(protocol, port) => Transport::Port(protocol.number(), port),
-        Traffic::ICMP => Transport::Icmp(1, 8),
-        Traffic::ICMPV6 => Transport::Icmp(58, 128),
-        Traffic::Other(number) => Transport::Other(number),
-    };
-    Packet { source, destination, transport, standing: Standing::New }
-}
-
-/// Changes a world as its objects change in a cluster: some come, go, or become like those of
-/// another world.
-pub(crate) fn edit(choices: &mut Choices<'_>, objects: &mut Objects, other: &Objects) {
-    for _ in 0..=choices.pick(3) {
-        match choices.pick(7) {
-            0 => _ = pluck(choices, &mut objects.endpoints),
-            1 => _ = pluck(choices, &mut objects.policies),
-            2 | 3 => {
-                let Some(new) = choose(choices, &other.endpoints) else { continue };
-                match objects.endpoints.iter_mut().find(|it| is_same(it, new)) {
-                    Some(old) => *old = new.clone(),
-                    None => objects.endpoints.push(new.clone()),
-                }
-            }
-            4 => {
-                let Some(new) = choose(choices, &other.endpoints) else { continue };
-                let at = choices.pick(objects.endpoints.len());
-                if let Some(old) = objects.endpoints.get_mut(at) {
-                    old.labels = new.labels.clone();
-                }
-            }
-            5 => {
-                let Some(new) = choose(choices, &other.policies) else { continue };
-                match objects.policies.iter_mut().find(|it| it.key == new.key) {
-                    Some(old) => *old = new.clone(),
-                    None => objects.policies.push(new.clone()),
-                }
-            }
-            _ => objects.namespaces.clone_from(&other.namespaces),
-        }
-    }
-}
-
-fn is_same(a: &Endpoint, b: &Endpoint) -> bool {
-    (&a.namespace, &a.name, &a.uid) == (&b.namespace, &b.name, &b.uid)
-}
-
-fn choose<'a, T>(choices: &mut Choices<'_>, items: &'a [T]) -> Option<&'a T> {
-    items.get(choices.pick(items.len()))
-}
-
-fn pluck<T>(choices: &mut Choices<'_>, items: &mut Vec<T>) -> Option<T> {
-    let at = choices.pick(items.len());
-    (at < items.len()).then(|| items.remove(at))
+    Packet { source, destination, transport: traffic.into(), standing: Standing::New }
 }

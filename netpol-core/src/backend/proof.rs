@@ -2,7 +2,7 @@
 //! them can tell apart.
 //!
 //! A backend tells by which [`Boundaries`] its rules tell packets apart, and judges packets by its rules;
-//! [`compare`] knows what the program tells apart, and asks both.
+//! [`verify`] knows what the program tells apart, and asks both.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -31,7 +31,7 @@ pub struct Packet {
 pub enum Standing {
     /// It is the first packet of one.
     New,
-    /// It belongs to one that is known already.
+    /// It belongs to one that is known already, or is an error about one.
     Established,
     /// It is from the middle of one that nobody knows. Only TCP and SCTP have such packets: those of other protocols
     /// look all the same.
@@ -60,9 +60,9 @@ impl fmt::Display for Path {
     }
 }
 
-/// A kind of packet that rules do not treat as the program would.
+/// A kind of packet that rules do not treat as the program would; `U` is why rules give no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub enum Mismatch<U> {
     /// It passes although it should not, or the other way round.
     Verdict {
         /// An example.
@@ -87,6 +87,44 @@ pub enum Difference {
         /// How it passes the host.
         path: Path,
     },
+    /// There are no rules for the packets of a family.
+    NoRules(Family),
+    /// There is something that cannot be judged.
+    Undecided(U),
+}
+
+impl<U: fmt::Display> fmt::Display for Mismatch<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verdict { flow, path, allowed: true } => {
+                write!(f, "{flow} is allowed and does not pass the {path} hook")
+            }
+            Self::Verdict { flow, path, allowed: false } => {
+                write!(f, "{flow} is denied and passes the {path} hook")
+            }
+            Self::Established { flow, path } => {
+                write!(f, "{flow} does not pass the {path} hook once it is established")
+            }
+            Self::Stray { flow, path } => write!(
+                f,
+                "packets from the middle of {flow} pass the {path} hook, and may be answers of a denied connection"
+            ),
+            Self::NoRules(family) => write!(f, "there are no rules for {family:?}"),
+            Self::Undecided(undecided) => undecided.fmt(f),
+        }
+    }
+}
+
+impl<U: fmt::Display> From<&Mismatch<U>> for super::Mismatch {
+    fn from(mismatch: &Mismatch<U>) -> Self {
+        let flow = match mismatch {
+            Mismatch::Verdict { flow, .. }
+            | Mismatch::Established { flow, .. }
+            | Mismatch::Stray { flow, .. } => Some(flow.clone()),
+            Mismatch::NoRules(_) | Mismatch::Undecided(_) => None,
+        };
+        Self { flow, text: mismatch.to_string() }
+    }
 }
 
 /// What makes an address different from others: what of, and which.
@@ -229,20 +267,35 @@ impl Boundaries {
 }
 
 /// Asks a program, and by `judge` the rules that should carry it out whether they let a packet pass, about one packet
-/// of every kind of one family. One example of every kind that differs is `found`; nothing is, if the rules are right.
+/// of every kind. One example of every kind that differs is returned; nothing is, if the rules are right. By what the
+/// rules tell the packets of a family apart is asked of `boundaries`; there are none if there are no rules.
 ///
 /// The program must be of the node that the rules are for. There are about (kinds of addresses)² × (ports that policies
-/// mention) packets.
-///
-/// # Errors
-///
-/// The first of `judge`, which ends the comparison.
-pub fn compare<E>(
+/// mention) packets. Of a family with something that cannot be judged, the rest is left out.
+pub fn verify<U>(
+    program: &Program,
+    mut boundaries: impl FnMut(Family) -> Option<Boundaries>,
+    mut judge: impl FnMut(&Packet) -> Result<bool, U>,
+) -> Vec<Mismatch<U>> {
+    let mut mismatches = Vec::new();
+    for family in Family::ALL {
+        if let Some(boundaries) = boundaries(family) {
+            let compared =
+                compare(program, boundaries, &mut judge, |mismatch| mismatches.push(mismatch));
+            mismatches.extend(compared.err().map(Mismatch::Undecided));
+        } else if program.endpoints().any(|entry| addresses(entry, family).next().is_some()) {
+            mismatches.push(Mismatch::NoRules(family));
+        }
+    }
+    mismatches
+}
+
+fn compare<U>(
     program: &Program,
     mut boundaries: Boundaries,
-    mut judge: impl FnMut(&Packet) -> Result<bool, E>,
-    mut found: impl FnMut(Difference),
-) -> Result<(), E> {
+    mut judge: impl FnMut(&Packet) -> Result<bool, U>,
+    mut found: impl FnMut(Mismatch<U>),
+) -> Result<(), U> {
     let family = boundaries.family;
     let entries: Vec<_> = program.endpoints().collect();
     boundaries.of_program(program, &entries);
@@ -276,17 +329,17 @@ pub fn compare<E>(
                     judge(&Packet { source, destination, traffic: *carried, standing, path })
                 };
                 if passes(Standing::New)? != allowed {
-                    found(Difference::Verdict { flow: flow.clone(), path, allowed });
+                    found(Mismatch::Verdict { flow: flow.clone(), path, allowed });
                 }
                 // Rules do not look at ports then, unless somebody else wrote them.
                 if index == 0 && !passes(Standing::Established)? {
-                    found(Difference::Established { flow: flow.clone(), path });
+                    found(Mismatch::Established { flow: flow.clone(), path });
                 }
                 if let Some(protocol) = with_beginnings(*carried)
                     && passes(Standing::Stray)?
                     && !(allowed && allows_all(program, [destination, source], protocol, &traffic))
                 {
-                    found(Difference::Stray { flow: flow.clone(), path });
+                    found(Mismatch::Stray { flow: flow.clone(), path });
                 }
             }
         }

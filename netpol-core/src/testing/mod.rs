@@ -20,6 +20,7 @@
 //! ```
 
 mod choices;
+mod edit;
 mod flows;
 mod history;
 mod policies;
@@ -27,6 +28,7 @@ mod workloads;
 
 pub use choices::Choices;
 use choices::pick;
+pub use edit::edit;
 pub use flows::{flow, flows_of_interest};
 pub use history::History;
 

@@ -1,12 +1,11 @@
 //! Worlds that change.
-#![allow(dead_code, reason = "every test binary uses its own part")]
 
-use netpol_core::model::{Endpoint, Objects};
-use netpol_core::testing::Choices;
+use super::Choices;
+use crate::model::{Endpoint, Objects};
 
 /// Changes a world as its objects change in a cluster: some come, go, or become like those of
 /// another world.
-pub(crate) fn edit(choices: &mut Choices<'_>, objects: &mut Objects, other: &Objects) {
+pub fn edit(choices: &mut Choices<'_>, objects: &mut Objects, other: &Objects) {
     for _ in 0..=choices.pick(3) {
         match choices.pick(7) {
             0 => _ = pluck(choices, &mut objects.endpoints),
