@@ -1,8 +1,8 @@
 //! Laws that hold in every world, whatever its policies say: checked on generated ones, by the program alone.
 
 use netpol_core::model::{
-    Action, Direction, Flow, Name, NamespaceScope, Objects, Options, Peers, PodSelector, Policy,
-    PolicyKey, PolicyKind, Ports, Rule, Selector, Subject, Tier, Traffic,
+    Action, Direction, Flow, Name, NamespaceScope, Objects, Options, Peer, Peers, PodSelector,
+    Policy, PolicyKey, PolicyKind, Ports, Rule, Selector, Subject, Tier, Traffic,
 };
 use netpol_core::program::{Decision, Reason, Verdict};
 use netpol_core::testing::{Choices, flow, world};
@@ -79,6 +79,138 @@ fn a_further_rule_only_adds() {
         }
     });
     assert!(added > 100, "the rules that were added hardly changed anything: {added}");
+}
+
+/// NP-ISO-3: policies add up. Whatever NetworkPolicy a pod has besides one that isolates it already, taking it away
+/// opens nothing.
+#[test]
+fn a_further_policy_only_adds() {
+    let mut added = 0;
+    worlds(8, |choices, objects, options, flows| {
+        let mut more = objects;
+        for namespace in ["n0", "n1", "n2", "n3"] {
+            let mut deny = policy(
+                PolicyKind::NetworkPolicy,
+                Tier::NetworkPolicy,
+                namespace,
+                all_pods_of(namespace),
+            );
+            deny.ingress = Some(Vec::new());
+            deny.egress = Some(Vec::new());
+            more.policies.push(deny);
+        }
+        let mut fewer = more.clone();
+        let isolating = fewer.policies.split_off(fewer.policies.len() - 4);
+        let is_kept = |it: &Policy| it.tier != Tier::NetworkPolicy;
+        fewer.policies.retain(|it| is_kept(it) || choices.one_in(2));
+        fewer.policies.extend(isolating);
+        let [before, after] = [fewer, more].map(|it| program(options, &it));
+        for flow in flows {
+            let pairs = sides(before.decide(&flow)).into_iter().zip(sides(after.decide(&flow)));
+            for (before, after) in pairs {
+                assert!(
+                    before != Some(Verdict::Allow) || after == Some(Verdict::Allow),
+                    "{flow}: a policy took an allowance back"
+                );
+                added += u32::from(before != after);
+            }
+        }
+    });
+    assert!(added > 100, "the policies that were added hardly changed anything: {added}");
+}
+
+/// NP-ISO-3, NP-ISO-4, NP-PEER-2: a NetworkPolicy is as good as a policy of its own for every peer of every rule, in
+/// any order, and given twice.
+#[test]
+fn policies_may_be_taken_apart() {
+    worlds(9, |_, objects, options, flows| {
+        let mut apart = objects.clone();
+        apart.policies.clear();
+        for policy in objects.policies.iter().rev() {
+            if policy.tier != Tier::NetworkPolicy {
+                apart.policies.push(policy.clone());
+                continue;
+            }
+            let named = |suffix: &str| PolicyKey {
+                name: format!("{}-{suffix}", policy.key.name).into(),
+                ..policy.key.clone()
+            };
+            let only = |ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>, suffix: &str| {
+                Policy { key: named(suffix), ingress, egress, ..policy.clone() }
+            };
+            // What isolates, and then one policy for each that is allowed.
+            let empty = |rules: &Option<Vec<Rule>>| rules.as_ref().map(|_| Vec::new());
+            apart.policies.push(only(empty(&policy.ingress), empty(&policy.egress), "isolates"));
+            for (at, rule) in singles(policy.ingress.as_deref()).into_iter().enumerate() {
+                for time in 0..2 {
+                    let rules = Some(vec![rule.clone()]);
+                    apart.policies.push(only(rules, None, &format!("in{at}-{time}")));
+                }
+            }
+            for (at, rule) in singles(policy.egress.as_deref()).into_iter().enumerate() {
+                let rules = Some(vec![rule.clone(), rule]);
+                apart.policies.push(only(None, rules, &format!("out{at}")));
+            }
+        }
+        let [whole, apart] = [objects, apart].map(|it| program(options, &it));
+        same_verdicts(&whole, &apart, &flows, "taken apart");
+    });
+}
+
+/// A rule for each peer, unless one that is not understood spoils its rule (C-FAIL-1).
+fn singles(rules: Option<&[Rule]>) -> Vec<Rule> {
+    let of = |rule: &Rule| match &rule.peers {
+        Peers::AnyOf(peers) if !peers.iter().any(|it| matches!(it, Peer::Unknown(_))) => {
+            let one = |it: &Peer| Rule { peers: Peers::AnyOf(vec![it.clone()]), ..rule.clone() };
+            peers.iter().map(one).collect()
+        }
+        _ => vec![rule.clone()],
+    };
+    rules.unwrap_or_default().iter().rev().flat_map(of).collect()
+}
+
+/// C-TIER-1: a Baseline policy has no say over an end that an earlier tier decides on; nor is a NetworkPolicy asked
+/// about what an Admin rule accepts or denies.
+#[test]
+fn tiers_are_asked_in_turn() {
+    let mut decided = [0, 0];
+    worlds(10, |choices, objects, options, flows| {
+        let program = program(options, &objects);
+        let action = choices.of([Action::Accept, Action::Deny]);
+        for (at, tier) in [(0, Tier::Baseline), (1, Tier::NetworkPolicy)] {
+            let mut more = objects.clone();
+            match tier {
+                Tier::NetworkPolicy => {
+                    more.policies.retain(|it| it.tier != tier || choices.one_in(2));
+                }
+                _ => {
+                    let mut all = policy(PolicyKind::ClusterNetworkPolicy, tier, "0", every_pod());
+                    all.ingress = Some(everything(action));
+                    all.egress = Some(everything(action));
+                    more.policies.push(all);
+                }
+            }
+            let changed = self::program(options, &more);
+            for flow in &flows {
+                let explanation = program.explain(flow);
+                let earlier = explanation.judgements().filter(|it| match &it.reason {
+                    Reason::Rule { tier: by, .. } => *by < tier,
+                    Reason::Default => false,
+                    _ => tier == Tier::Baseline,
+                });
+                for judged in earlier {
+                    let now = changed.decide(flow);
+                    let now = match judged.direction {
+                        Direction::Egress => now.egress,
+                        Direction::Ingress => now.ingress,
+                    };
+                    assert_eq!(now, Some(judged.verdict), "{tier:?}: {flow}: {judged:?}");
+                    decided[at] += 1;
+                }
+            }
+        }
+    });
+    assert!(decided.iter().all(|it| *it > 300), "{decided:?}");
 }
 
 /// NP-ISO-7, C-TIER-4: a policy that selects no pod changes nothing, nor does one that isolates nothing (NP-TYPE-4).

@@ -2,10 +2,12 @@
 
 mod cases;
 
+use std::net::IpAddr;
+
 use cases::{Case, cases};
 use netpol_core::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{Action, Direction, HostNetworkSubjects, Objects, Options};
+use netpol_core::model::{Action, Direction, End, Flow, HostNetworkSubjects, Objects, Options};
 use netpol_core::program::{
     Decision, Explanation, Judgement as Explained, Outcome, Program, Reason, Scope, Verdict,
 };
@@ -28,7 +30,7 @@ fn judgements(decision: Decision) -> (Judgement, Judgement) {
 }
 
 /// Fails with all that is wrong at once.
-fn check(cases: &[Case], wrong_with: impl Fn(&Case) -> Option<String>) {
+fn check(cases: &[Case], mut wrong_with: impl FnMut(&Case) -> Option<String>) {
     let failures = cases.iter().filter_map(|case| {
         let Case { cites, asks, options, objects, .. } = case;
         let wrong = wrong_with(case)?;
@@ -95,6 +97,25 @@ fn is_consistent(judged: &Explained) -> bool {
         _ => judged.reason.verdict() == Some(judged.verdict),
     };
     by_rule && nothing_after && in_order && stands_for
+}
+
+/// NP-IPB-6, NP-IPB-9: a socket for both families tells of IPv4 addresses in IPv6 clothing, which makes them nothing else.
+#[test]
+fn addresses_may_come_from_sockets_for_both_families() {
+    let mapped = |end: &End| match end {
+        End::Address(IpAddr::V4(address)) => Some(IpAddr::V6(address.to_ipv6_mapped())),
+        _ => None,
+    };
+    let mut asked = 0;
+    check(&cases(), |case| {
+        let ends = mapped(&case.flow.source).zip(mapped(&case.flow.destination));
+        let (source, destination) = ends.filter(|_| !case.flow.via_service)?;
+        asked += 1;
+        let flow = Flow::new(source, destination, case.flow.traffic);
+        let got = judgements(program(case, Scope::Cluster).decide(&flow));
+        (got != (case.egress, case.ingress)).then(|| format!("{got:?} for {flow}"))
+    });
+    assert!(asked > 100, "{asked}");
 }
 
 /// A program of one node judges its own endpoints as the program of the cluster does, and no others.

@@ -1,5 +1,5 @@
-//! What other engines got wrong. Cases that manifests can tell are directories below `regressions`; the rest is here,
-//! in `changes.rs` (7, 12, 13), and in the crates of the backends (15-20, 22, 24).
+//! What other engines got wrong: 25 cases, by number. What manifests can tell is a directory below `regressions`; the
+//! rest are tests here, of this crate, and of the backends, where packets have to show it. [`CASES`] says which.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -14,6 +14,145 @@ use netpol_core::model::{
     Rule, Selector, Subject, Tier, Traffic,
 };
 use netpol_core::{Cluster, Program, Scope, compile, reference};
+
+/// The numbers, what goes wrong elsewhere, and where it is tried here: a directory, or a function of a file.
+const CASES: [(usize, &str, &[&str]); 25] = [
+    (1, "an except denies what another peer allows", &["01-except-is-no-deny"]),
+    (2, "so it does across rules and policies", &["02-except-across-rules-and-policies"]),
+    (3, "blocks overlap", &["03-overlapping-blocks"]),
+    (4, "a whole family: local, link-local, multicast", &["04-whole-families"]),
+    (5, "names that are others with more behind them", &["05-names-that-run-together"]),
+    (6, "egress to name resolution alone", &["06-only-name-resolution-out"]),
+    (7, "a direction is dropped from the types", &["changes.rs a_direction_may_be_dropped"]),
+    (8, "absent, empty, and one empty rule", &["08-absent-and-empty"]),
+    (9, "port names mean something else at every destination", &["09-port-names"]),
+    (10, "a protocol without port", &["10-protocol-without-port"]),
+    (
+        11,
+        "ranges of one port, or behind a name",
+        &["11-end-port", "regressions.rs guesses_are_rejected"],
+    ),
+    (
+        12,
+        "an address of a finished pod is given to another",
+        &["changes.rs a_reused_address_belongs_to_the_new_pod"],
+    ),
+    (
+        13,
+        "events in any order, referents gone before their referrers",
+        &[
+            "changes.rs after_any_events_the_program_is_that_of_the_objects_left",
+            "recompile.rs referents_go_before_their_referrers",
+        ],
+    ),
+    (14, "host-network pods as peers and subjects", &["14-host-network"]),
+    (
+        15,
+        "probes from the own node",
+        &["15-probes-from-the-node", "nft:regressions.rs probes_from_the_node"],
+    ),
+    (16, "a pod reaches itself by a service", &["16-pod-to-itself", "nft:regressions.rs hairpin"]),
+    (
+        17,
+        "answers of connections, and connections that are cut",
+        &[
+            "nft:regressions.rs answers_pass",
+            "nft:regressions.rs established_connections",
+            "nft:connections.rs forbidden_connections_are_cut",
+        ],
+    ),
+    (18, "the first packet is sent again", &["nft:regressions.rs repeated_packets"]),
+    (
+        19,
+        "others flush or change our table",
+        &[
+            "nft:regressions.rs flushed_by_others",
+            "nft:sync.rs interference_is_repaired",
+            "nft:sync.rs others_commit_all_the_time",
+            "iptables:sync.rs interference_is_repaired",
+        ],
+    ),
+    (
+        20,
+        "killed at any instant, started with nothing",
+        &[
+            "nft:faults.rs killed_at_every_system_call",
+            "nft:regressions.rs restart",
+            "iptables:sync.rs killed_between_any_two_calls",
+        ],
+    ),
+    (
+        21,
+        "many ports of a peer, blocks, identities",
+        &[
+            "regressions.rs many_ports_of_one_peer",
+            "regressions.rs many_blocks_in_one_policy",
+            "regressions.rs many_identities",
+        ],
+    ),
+    (
+        22,
+        "ICMP: errors, and neighbour discovery",
+        &[
+            "22-other-protocols",
+            "nft:regressions.rs errors_pass",
+            "nft:render.rs neighbour_discovery_is_never_denied",
+        ],
+    ),
+    (
+        23,
+        "policies for other nodes cost something",
+        &["regressions.rs policies_for_other_nodes_are_not_in_the_program"],
+    ),
+    (
+        24,
+        "names longer than the kernel has room for",
+        &["regressions.rs long_names_stay_apart", "nft:regressions.rs long_names"],
+    ),
+    (
+        25,
+        "selectors with an operator that is none",
+        &["regressions.rs invalid_operators_fail_closed"],
+    ),
+];
+
+/// Every number has its case, and every directory its number. Functions of crates that are not there are passed over.
+#[test]
+fn every_number_has_a_case() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (at, (number, wrong, places)) in (1..).zip(CASES) {
+        assert_eq!(number, at, "{wrong}");
+        assert!(!places.is_empty(), "{number}: {wrong}");
+        for place in places {
+            let Some((file, function)) = place.split_once(' ') else {
+                assert!(place.starts_with(&format!("{number:02}-")), "{number}: {place}");
+                assert!(
+                    home.join("tests/regressions").join(place).is_dir(),
+                    "no directory {place}"
+                );
+                continue;
+            };
+            let file = match file.split_once(':') {
+                None => home.join("tests").join(file),
+                Some((backend, file)) => {
+                    let other = home.join(format!("../netpol-backend-{backend}"));
+                    if !other.is_dir() {
+                        continue;
+                    }
+                    other.join("tests").join(file)
+                }
+            };
+            let text =
+                fs::read_to_string(&file).unwrap_or_else(|_| panic!("no {}", file.display()));
+            assert!(text.contains(&format!("fn {function}()")), "{number}: no {place}");
+        }
+    }
+    let all: BTreeSet<&str> = CASES.iter().flat_map(|(.., places)| *places).copied().collect();
+    for directory in directories() {
+        let name = directory.file_name().and_then(|it| it.to_str()).expect("a name");
+        assert!(all.contains(name), "{name} has no number");
+    }
+}
 
 fn yaml(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}: {text}"))

@@ -47,8 +47,8 @@ impl FromStr for Peer {
 
     fn from_str(text: &str) -> Result<Self> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        if let Ok(address) = bare.parse() {
-            return Ok(Self::Address(address));
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Self::Address(address.to_canonical()));
         }
         let (namespace, rest) = match text.find('[') {
             Some(0) => (None, text),

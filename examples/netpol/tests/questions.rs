@@ -21,6 +21,7 @@ fn check_says_yes_or_no() {
         (&["shop/[app=frontend]", "shop/api:8080"], 0, "yes\n"),
         (&["shop/[app=other]", "shop/api:8080"], 1, "no\n"),
         (&["203.0.113.7", "10.244.1.10:8080"], 0, "yes\n"),
+        (&["::ffff:203.0.113.7", "10.244.1.10:8080"], 0, "yes\n"),
         (&["2001:db8::7", "[fd00:10:244:1::10]:8080"], 0, "yes\n"),
         (&["sandbox/notebook", "shop/frontend:8080"], 1, "no\n"),
         (&["shop/api", "shop/frontend:icmp"], 1, "no\n"),

@@ -52,9 +52,11 @@ pub enum Direction {
 }
 
 impl Flow {
-    /// A direct connection between two addresses.
+    /// A direct connection between two addresses. An IPv4 address in IPv6 clothing, as sockets for both families tell
+    /// it, is the IPv4 address.
     pub fn new(source: IpAddr, destination: IpAddr, traffic: Traffic) -> Self {
-        Self::between(End::Address(source), End::Address(destination), traffic)
+        let end = |address: IpAddr| End::Address(address.to_canonical());
+        Self::between(end(source), end(destination), traffic)
     }
 
     /// A direct connection.

@@ -292,4 +292,34 @@ mod tests {
             drop(held);
         }
     }
+
+    /// As long as there is one shard of a few buckets, all of them may be full.
+    #[test]
+    fn a_full_map_can_be_emptied() {
+        for _ in 0..200 {
+            let mut map = AddressMap::<u32>::default();
+            (1..=16).for_each(|key| map.insert(key, Known::new(IdentityId(key))));
+            for gone in 1..=16 {
+                map.remove(gone);
+                assert!((1..=gone).all(|key| map.get(key).is_none()));
+                assert!(
+                    (gone + 1..=16).all(|key| map.get(key).is_some()),
+                    "{gone} went with others"
+                );
+            }
+        }
+    }
+
+    /// Networks that number their hosts alike, and hosts of one network.
+    #[test]
+    fn every_bit_of_an_address_counts() {
+        for shift in [0, 16, 48, 64, 96, 112] {
+            let mut map = AddressMap::<u128>::default();
+            let keys = || (1..=2000_u32).map(|it| (it, u128::from(it) << shift | 1 << 127));
+            keys().for_each(|(it, key)| map.insert(key, Known::new(IdentityId(it))));
+            assert!(keys().all(|(it, key)| map.get(key).map(|it| it.identity().0) == Some(it)));
+            let buckets: usize = map.shards.iter().map(|shard| shard.len()).sum();
+            assert!(buckets <= 16 * BUCKETS, "{buckets} buckets, with {shift}");
+        }
+    }
 }

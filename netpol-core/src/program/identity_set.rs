@@ -127,7 +127,9 @@ mod tests {
                 let all: Vec<u32> = set.iter().map(|id| id.0).collect();
                 assert_eq!(all, model.iter().copied().collect::<Vec<_>>());
                 let again: IdentitySet = model.iter().copied().map(IdentityId).collect();
-                assert_eq!(set.iter().collect::<Vec<_>>(), again.iter().collect::<Vec<_>>());
+                assert!(set.iter().eq(again.iter()));
+                let in_place = [&set, &again].map(|it| matches!(it, IdentitySet::Few(_)));
+                assert_eq!(in_place, [model.len() <= FEW; 2]);
             }
         }
     }

@@ -435,7 +435,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
@@ -476,6 +476,45 @@ mod tests {
                 }
             }
             assert_eq!(pages.unshared(&pages.clone()).count(), 0);
+        }
+    }
+
+    /// Sets of any size are sets, and know in what they differ from what they were.
+    #[test]
+    fn sets_behave_like_sets() {
+        let mut set = SortedSet::default();
+        let mut model = BTreeSet::new();
+        let mut earlier = vec![(set.clone(), model.clone())];
+        let mut seed = 1_u64;
+        for step in 0..30_000_u32 {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let value = (seed >> 33) as u32 % 5000;
+            // Up to thousands, and down to a few.
+            let grows = (step / 6000) % 2 == 0;
+            if grows {
+                assert_eq!(set.insert(value), model.insert(value));
+            } else {
+                let near = model.range(value..).next().copied().unwrap_or(value);
+                let value = if seed & 4 == 0 { value } else { near };
+                assert_eq!(set.remove(value), model.remove(&value));
+            }
+            assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
+            if step % 200 == 0 || (model.len() < 9 && step % 3 == 0) {
+                assert!(set.iter().eq(model.iter().copied()));
+                for (held, of_held) in &earlier {
+                    assert!(held.iter().eq(of_held.iter().copied()), "what is held has changed");
+                    let differs: Vec<u32> = model.symmetric_difference(of_held).copied().collect();
+                    for mut found in [set.difference(held), held.difference(&set)] {
+                        found.sort_unstable();
+                        assert_eq!(found, differs);
+                    }
+                }
+                earlier.push((set.clone(), model.clone()));
+                let oldest = earlier.len().saturating_sub(4);
+                earlier.drain(..oldest);
+            }
         }
     }
 
