@@ -57,7 +57,8 @@ impl Ruleset {
                 None => (None, line),
             };
             let Some(rest) = line.strip_prefix("-A ") else { continue };
-            let (chain, rule) = rest.split_once(' ').ok_or_else(error)?;
+            // A rule may be empty: all that it does is count.
+            let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
             if self.name.owns(chain) {
                 let rules = table.chains.get_mut(chain).ok_or_else(error)?;
                 rules.push(parse_rule(rule));
@@ -350,6 +351,18 @@ mod tests {
         ] {
             assert_eq!(rule(text).matches, [Match::Foreign(text.to_owned())], "{text}");
         }
+    }
+
+    #[test]
+    fn empty_rules_are_rules() {
+        let mut ruleset = Instance::default().nothing();
+        let saved = "*filter\n:FORWARD ACCEPT [0:0]\n:count - [0:0]\n:netpol-x - [0:0]\n[1:60] -A FORWARD\n\
+                     [2:80] -A FORWARD -j netpol-forward\n[0:0] -A count\n[3:90] -A netpol-x\nCOMMIT\n";
+        let counters = ruleset.read_rules(Family::V4, saved).unwrap();
+        let table = &ruleset.tables[&Family::V4];
+        assert_eq!(table.jumps[&Hook::Forward], [1], "a rule stands before it");
+        assert_eq!(table.chains["netpol-x"], [rule("")]);
+        assert_eq!(counters["netpol-x"], (3, 90));
     }
 
     #[test]
