@@ -6,10 +6,13 @@ use clap::ValueEnum;
 use netpol_backend_iptables::{Instance, Iptables, Variant};
 use netpol_backend_nft::conntrack::Conntrack;
 use netpol_backend_nft::nflog::Listener;
+use netpol_backend_nft::ruleset::Hook;
 use netpol_backend_nft::{CostExplanation, Log, Monitor, Name, Nft};
-use netpol_core::backend::{Backend, Error, ErrorKind};
+use netpol_core::backend::{Backend, Error, ErrorKind, Report};
+use netpol_core::model::Family;
 use netpol_core::program::Program;
 
+use crate::closed;
 use crate::preview::{self, Preview};
 
 /// What puts programs into force: the value of `--backend`.
@@ -65,16 +68,26 @@ pub struct Opened {
 ///
 /// If the kernel does not have it, or the caller may not use it.
 pub fn open(choice: Choice, options: &Options) -> Result<Opened, Error> {
-    match choice.variant() {
-        Some(variant) => open_iptables(options, variant),
-        None => match open_nft(options) {
-            Err(error) if choice == Choice::Auto && error.kind() == ErrorKind::Unsupported => {
-                // What is told is what the first choice lacks, unless there is a second.
-                open_iptables(options, Variant::Auto).map_err(|_| error)
-            }
-            opened => opened,
+    choice.first(|| open_nft(options), |variant| open_iptables(options, variant))
+}
+
+/// Denies every new connection that this host forwards, in both families, in place of what was in force. Connections
+/// that are known go on, and so does what the host itself sends and receives. The next
+/// [`sync`](Backend::sync) of a backend of the same instance ends it, in one step with what the program denies.
+///
+/// For a host that is to police endpoints and does not know yet where they are.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn close(choice: Choice, options: &Options) -> Result<Report, Error> {
+    choice.first(
+        || Ok(Nft::open(nft_options(options))?.apply(closed::nft(&nft_options(options))?)?),
+        |variant| {
+            let options = iptables_options(options, variant)?;
+            Ok(Iptables::open(options.clone())?.apply(closed::iptables(&options))?)
         },
-    }
+    )
 }
 
 /// What would be written to a kernel that has nothing yet, in the syntax of the backend's own tool. Needs no privileges.
@@ -125,6 +138,39 @@ pub fn preview(choice: Choice, options: &Options, program: &Program) -> Result<P
     }
 }
 
+/// The hooks of either family at which packets do not come to our rules first of all that their backend has there;
+/// nothing if there are no rules of ours.
+///
+/// # Errors
+///
+/// If what is in force cannot be read.
+pub fn missing_hooks(choice: Choice, options: &Options) -> Result<Vec<(Family, Hook)>, Error> {
+    let all = || Family::ALL.into_iter().flat_map(|family| Hook::ALL.map(|hook| (family, hook)));
+    choice.first(
+        || {
+            let Some(ruleset) = Nft::open(nft_options(options))?.read()? else {
+                return Ok(Vec::new());
+            };
+            let is_there = |(family, hook): &(Family, Hook)| {
+                let mut chains =
+                    ruleset.tables.get(family).into_iter().flat_map(|it| it.chains.values());
+                chains.any(|chain| chain.base.is_some_and(|base| base.hook == *hook))
+            };
+            Ok(all().filter(|it| !is_there(it)).collect())
+        },
+        |variant| {
+            let Some(ruleset) = Iptables::open(iptables_options(options, variant)?)?.read()? else {
+                return Ok(Vec::new());
+            };
+            let is_first = |(family, hook): &(Family, Hook)| {
+                let places = ruleset.tables.get(family).and_then(|it| it.jumps.get(hook));
+                places.is_some_and(|places| places.first() == Some(&0))
+            };
+            Ok(all().filter(|it| !is_first(it)).collect())
+        },
+    )
+}
+
 /// Opens the connection tracking of the calling thread's network namespace, from which connections are cut.
 ///
 /// # Errors
@@ -173,6 +219,24 @@ fn iptables_options(
 }
 
 impl Choice {
+    /// Does something with the chosen backend, or, where that is left open, with the first that this kernel has.
+    fn first<T>(
+        self,
+        nft: impl FnOnce() -> Result<T, Error>,
+        iptables: impl FnOnce(Variant) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match self.variant() {
+            Some(variant) => iptables(variant),
+            None => match nft() {
+                Err(error) if self == Self::Auto && error.kind() == ErrorKind::Unsupported => {
+                    // What is told is what the first choice lacks, unless there is a second.
+                    iptables(Variant::Auto).map_err(|_| error)
+                }
+                done => done,
+            },
+        }
+    }
+
     /// Which iptables, unless it is nft.
     fn variant(self) -> Option<Variant> {
         match self {

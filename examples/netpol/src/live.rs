@@ -17,7 +17,7 @@ use netpol_testbed::{
 };
 
 use crate::exit::Failure;
-use crate::notes;
+use crate::progress::Progress;
 
 /// What puts policies into force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -135,7 +135,7 @@ impl Live {
 
     /// Sends the probes side by side, and tells how far it is.
     pub(crate) fn run(&self, probes: &[Probe], timeout: Duration) -> Vec<Outcome> {
-        let mut progress = notes::Progress::new("probing");
+        let progress = Progress::new("probing");
         self.testbed.probe(probes, &ProbeOptions { timeout }, |done, of| progress.tell(done, of))
     }
 }

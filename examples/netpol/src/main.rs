@@ -19,6 +19,7 @@ mod output;
 mod peer;
 mod picture;
 mod placement;
+mod progress;
 mod reach;
 mod reading;
 mod rules;

@@ -1,7 +1,7 @@
 //! What is told beside the results: on standard error.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 
 use crate::input::Input;
 
@@ -28,34 +28,4 @@ pub(crate) fn note(message: impl fmt::Display) {
 /// `1 policy`, `3 policies`
 pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
-}
-
-/// One line on a terminal that tells how far something is; nothing where there is no terminal.
-pub(crate) struct Progress {
-    what: &'static str,
-    shown: bool,
-    /// Percent.
-    told: Option<usize>,
-}
-
-impl Progress {
-    pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, shown: io::stderr().is_terminal(), told: None }
-    }
-
-    /// `done` of `all` are done.
-    pub(crate) fn tell(&mut self, done: usize, all: usize) {
-        let percent = done * 100 / all.max(1);
-        if self.shown && self.told.replace(percent) != Some(percent) {
-            let _ = write!(io::stderr(), "\r{} {done} of {all}", self.what);
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown && self.told.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
 }

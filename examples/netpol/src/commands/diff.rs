@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::input::{Input, InputArgs};
 use crate::notes;
 use crate::output::{Document, Table};
+use crate::progress::Progress;
 use crate::reading::ReadingArgs;
 use crate::style;
 use crate::traffic::{self, TrafficJson};
@@ -133,11 +134,13 @@ pub(crate) fn run(args: &DiffArgs, out: &mut impl Write) -> Result<Exit, Failure
         false => None,
     };
     prepare([&mut first.objects, &mut second.objects]);
+    let progress = Progress::new("working out who reaches whom");
     let lists = [first, second].map(|input| {
         let world = World::new(input, args.readings.options(), args.default_namespace());
         Connectivity::new(&world.program(), world.objects())
     });
     let difference = Difference::new(lists);
+    drop(progress);
     if !args.quiet {
         args.write(&difference, live_flows, out)?;
     }

@@ -13,6 +13,7 @@ use crate::notes;
 use crate::output::{Document, Table};
 use crate::peer::Port;
 use crate::picture;
+use crate::progress::Progress;
 use crate::reading::ReadingArgs;
 use crate::style;
 use crate::traffic::{self, TrafficJson};
@@ -116,11 +117,13 @@ pub(crate) fn run(args: &ListArgs, out: &mut impl Write) -> Result<Exit, Failure
     let to = args.to.as_ref().map(|it| Looked::up(it, &mut world)).transpose()?;
     args.prepare(&mut world);
 
+    let progress = Progress::new("working out who reaches whom");
     let program = world.program();
     let mut connectivity = Connectivity::new(&program, world.objects());
     if args.exposure {
         connectivity.keep_exposure();
     }
+    drop(progress);
     let [from, to] = [from, to].map(|it| it.map(|it| it.focus(&connectivity)).transpose());
     let (from, to) = (from?, to?);
     connectivity.narrow(from.as_ref(), to.as_ref());

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
 use crate::host::{BackendArgs, HostArgs, failure};
+use crate::notes::count;
 use crate::output::{Document, Format};
+use crate::progress::Progress;
 
 /// So many examples are enough.
 const SHOWN: usize = 3;
@@ -64,11 +66,13 @@ pub(crate) fn run(args: &StatusArgs, out: &mut impl Write) -> Result<Exit, Failu
     let has_input = !args.host.input.filename.is_empty();
     let program = has_input.then(|| args.host.program()).transpose()?;
     let mut backend = args.backend.open(&args.backend.options()?)?.backend;
+    let progress = Progress::new("looking at the kernel");
     let found = backend.status().map_err(failure)?;
     let drift: Option<Vec<Mismatch>> = match &program {
         Some(program) => Some(backend.verify(program).map_err(failure)?),
         None => None,
     };
+    drop(progress);
     let status = Status {
         backend: backend.name(),
         instance: &args.backend.instance,
@@ -81,7 +85,7 @@ pub(crate) fn run(args: &StatusArgs, out: &mut impl Write) -> Result<Exit, Failu
         elements: found.elements,
         denied: Denied { egress: found.denied_egress.into(), ingress: found.denied_ingress.into() },
     };
-    let good = status.present && status.in_sync != Some(false);
+    let good = status.present && status.rules > 0 && status.in_sync != Some(false);
     match args.output {
         Format::Text => status.write(out)?,
         Format::Json => Document::new("Status", status).write(out)?,
@@ -94,6 +98,14 @@ impl Status<'_> {
         let Self { backend, instance, chains, rules, sets, elements, .. } = self;
         if !self.present {
             writeln!(out, "{backend}: nothing of {instance} is in force")?;
+            return Ok(());
+        }
+        if *rules == 0 {
+            let sets = count(*sets, "set", "sets");
+            writeln!(
+                out,
+                "{backend}: nothing of {instance} is in force, but there is a leftover of {sets}"
+            )?;
             return Ok(());
         }
         let state = match self.in_sync {

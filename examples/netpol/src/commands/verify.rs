@@ -9,6 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::host::{BackendArgs, HostArgs, failure};
 use crate::notes;
 use crate::output::{Document, Format};
+use crate::progress::Progress;
 
 /// One mistake of the kernel's is usually many mismatches.
 const SHOWN: usize = 20;
@@ -48,7 +49,9 @@ struct Item {
 pub(crate) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let program = args.host.program()?;
     let mut backend = args.backend.open(&args.backend.options()?)?.backend;
+    let progress = Progress::new("verifying");
     let mismatches = backend.verify(&program).map_err(failure)?;
+    drop(progress);
     let verified = mismatches.is_empty();
     let endpoints = program.endpoints().count();
     match args.output {

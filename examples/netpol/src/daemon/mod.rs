@@ -247,7 +247,8 @@ impl<'a> Daemon<'a> {
 
     /// There is no program yet, and no input to make one from.
     fn stand_in(&mut self) -> Result<(), Failure> {
-        if self.enforcer.measure().map_err(failure)?.present {
+        // Sets without rules, as are left when somebody flushes the rules of iptables, police nothing.
+        if self.enforcer.measure().map_err(failure)?.rules > 0 {
             note("what an earlier run has left stays in force");
             return Ok(());
         }

@@ -1,9 +1,8 @@
 //! The backend, and what is in force.
 
 use netpol_core::backend::Backend;
-use netpol_core::model::Family;
 use netpol_core::program::Program;
-use netpol_enforce::backend::Choice;
+use netpol_enforce::backend::{Choice, Options, missing_hooks};
 
 use super::Finding;
 use crate::exit::Failure;
@@ -25,7 +24,8 @@ pub(super) fn check(
     };
     let mut findings = vec![Finding::good("backend", format!("{} answers", backend.name()))];
     let present = match backend.status() {
-        Ok(status) if status.present => {
+        // Sets without rules, as are left when somebody flushes the rules of iptables, police nothing.
+        Ok(status) if status.rules > 0 => {
             let denied = status.denied_egress.packets + status.denied_ingress.packets;
             let message = format!(
                 "{} are in force; {} denied so far",
@@ -49,40 +49,26 @@ pub(super) fn check(
         }
     };
     if present {
-        if matches!(args.backend, Choice::Auto | Choice::Nft) {
-            findings.extend(families(&options));
-        }
+        findings.push(families(args.backend, &options));
         findings.push(agreement(&mut *backend, program));
     }
     Ok(findings)
 }
 
 /// Both families have their hooks.
-fn families(options: &netpol_enforce::backend::Options) -> Option<Finding> {
-    use netpol_backend_nft::Nft;
-    use netpol_backend_nft::ruleset::Hook;
-
-    let kernel =
-        netpol_backend_nft::Options { table: options.instance.clone(), ..Default::default() };
-    let ruleset = Nft::open(kernel).ok()?.read().ok()??;
-    let mut missing = Vec::new();
-    for family in Family::ALL {
-        let table = ruleset.tables.get(&family);
-        for hook in Hook::ALL {
-            let has = table.is_some_and(|table| {
-                table.chains.values().any(|chain| chain.base.is_some_and(|base| base.hook == hook))
-            });
-            if !has {
-                missing.push(format!("{family:?} {hook:?}").to_lowercase());
-            }
+fn families(choice: Choice, options: &Options) -> Finding {
+    match missing_hooks(choice, options) {
+        Ok(missing) if missing.is_empty() => {
+            Finding::good("hooks", "input, forward and output lead to our rules, for IPv4 and IPv6")
         }
+        Ok(missing) => {
+            let name = |(family, hook)| format!("{family:?} {hook:?}").to_lowercase();
+            let missing: Vec<String> = missing.into_iter().map(name).collect();
+            let message = format!("packets do not reach our rules at: {}", missing.join(", "));
+            Finding::bad("hooks", message, "netpol apply; somebody has changed our rules")
+        }
+        Err(error) => Finding::unknown("hooks", error.to_string(), "try again"),
     }
-    Some(if missing.is_empty() {
-        Finding::good("hooks", "input, forward and output lead to our rules, for IPv4 and IPv6")
-    } else {
-        let message = format!("packets do not reach our rules at: {}", missing.join(", "));
-        Finding::bad("hooks", message, "netpol apply; somebody has changed our tables")
-    })
 }
 
 /// Whether what is in force is what the input says.

@@ -60,5 +60,7 @@ impl LogArgs {
 
 /// An error of the backend, with the exit code that it deserves.
 pub(crate) fn failure(error: Error) -> Failure {
-    if is_unavailable(&error) { Failure::unavailable(error) } else { Failure::kernel(error) }
+    // What it says holds what its causes say.
+    let cause = anyhow!("{error}");
+    if is_unavailable(&error) { Failure::unavailable(cause) } else { Failure::kernel(cause) }
 }

@@ -1,10 +1,12 @@
 //! Which files an argument of `-f` stands for, and what is in them.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+
+use crate::progress::Progress;
 
 /// A file of manifests.
 #[derive(Debug)]
@@ -30,6 +32,9 @@ pub(crate) fn is_stdin(argument: &Path) -> bool {
 
 /// Reads standard input, which can be done once.
 pub(crate) fn read_stdin() -> Result<Source> {
+    // Who types does not want to be told.
+    let piped = !io::stdin().is_terminal();
+    let _progress = piped.then(|| Progress::new("waiting for standard input"));
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
     Ok(Source { name: "<stdin>".to_owned(), text })

@@ -21,6 +21,7 @@ use self::located::{Lines, Located};
 
 pub(crate) use self::files::Source;
 use crate::notes::count;
+use crate::progress::Progress;
 
 /// What one file says, read by itself, so that the others need not be read again when it changes.
 #[derive(Clone, Debug, Default)]
@@ -127,12 +128,16 @@ impl InputArgs {
     /// As [`read`](Self::read), and keeps the policies as they are written.
     pub(crate) fn read_as_written(&self) -> Result<Input> {
         let written = Some(BTreeMap::new());
-        Ok(Input { written, ..Input::default() }.with(&self.sources()?, &self.lenient()))
+        let sources = self.sources()?;
+        let _progress = Progress::new("reading manifests");
+        Ok(Input { written, ..Input::default() }.with(&sources, &self.lenient()))
     }
 
     /// Reads the objects in this way.
     pub(crate) fn read_with(&self, options: &ReadOptions) -> Result<Input> {
-        Ok(Input::new(&self.sources()?, options))
+        let sources = self.sources()?;
+        let _progress = Progress::new("reading manifests");
+        Ok(Input::new(&sources, options))
     }
 
     fn sources(&self) -> Result<Vec<Source>> {

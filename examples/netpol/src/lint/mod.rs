@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use self::facts::Facts;
 use crate::input::Written;
-use crate::notes::Progress;
+use crate::progress::Progress;
 
 pub(crate) use self::catalogue::{Lint, markdown};
 
@@ -63,7 +63,7 @@ pub(crate) fn findings<'a>(
         checks::run(&facts, written(&policy.key), &mut report);
         findings.append(&mut report.findings);
     }
-    let mut progress = Progress::new("proving");
+    let progress = Progress::new("proving");
     findings.extend(checks::profiles(&facts));
     findings.extend(redundancy::findings(&facts, |done, all| progress.tell(done, all)));
     findings.sort();

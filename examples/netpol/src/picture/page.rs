@@ -12,7 +12,7 @@ use crate::connectivity::{Connectivity, Stranger};
 use crate::exit::Failure;
 use crate::explanation;
 use crate::matrix::Matrix;
-use crate::notes::Progress;
+use crate::progress::Progress;
 use crate::traffic;
 use crate::world::{Way, World};
 
@@ -109,7 +109,7 @@ impl Data {
         }
         let mut texts = Texts::default();
         let mut pairs = BTreeMap::new();
-        let mut progress = Progress::new("explaining");
+        let progress = Progress::new("explaining");
         for (from, source) in asked.iter().enumerate() {
             progress.tell(from, asked.len());
             for (to, destination) in asked.iter().enumerate().filter(|(to, _)| *to != from) {

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::scene::{A, B, C, Scene, policy};
+use netpol_testbed::Pod;
+use nix::sys::signal::Signal;
+
+use crate::scene::{self, A, B, C, D, Scene, policy};
 
 /// The user id of nobody.
 const NOBODY: u32 = 65534;
@@ -54,9 +57,7 @@ pub(crate) fn from_nothing_to_flushed() {
     assert_eq!(run.code, 2, "{run:#?}");
 
     if scene.nft(&["flush", "chain", "ip", "netpol", "denied-in"]).is_some() {
-        assert!(
-            scene.probe(&crate::scene::probes(C, B, 80)[..1])[0] != netpol_testbed::Outcome::Denied
-        );
+        assert!(scene.probe(&scene::probes(C, B, 80)[..1])[0] != netpol_testbed::Outcome::Denied);
         let run = scene.netpol("status", &["-o", "json"]);
         let status: serde_json::Value = serde_json::from_str(&run.out).expect("JSON");
         assert_eq!((run.code, &status["inSync"]), (1, &false.into()), "{run:#?}");
@@ -140,6 +141,28 @@ pub(crate) fn endpoints_by_interface() {
     assert!(!scene.passes(C, B, 80));
 }
 
+/// Who is behind an interface may come later, and no file tells.
+pub(crate) fn routes_are_followed() {
+    let mut scene = Scene::new();
+    scene.write("b.yaml", &policy("b", "d", "80"));
+    let routes = scene.on_host(|| fs::read_to_string("/proc/thread-self/net/route")).expect("read");
+    let number = |line: &str| line.strip_prefix("pod")?.split('\t').next()?.parse::<u32>().ok();
+    let last = routes.lines().filter_map(number).max().expect("interfaces of pods");
+    let late =
+        format!("- {{name: d, namespace: x, labels: {{app: d}}, interface: pod{}}}\n", last + 1);
+    let hosts = fs::read_to_string(&scene.hosts).expect("read");
+    fs::write(&scene.hosts, hosts + &late).expect("written");
+    let mut daemon = scene.start(&[]);
+    daemon.says("in force");
+    let pod = Pod { name: D.to_owned(), node: "host".to_owned(), addresses: scene::addresses(D) };
+    scene.testbed.add_pod(&pod).expect("a pod");
+    assert!(!scene.passes(D, B, 80));
+    daemon.signal(Signal::SIGHUP);
+    daemon.says("1 object changed: updated in ");
+    assert!(scene.passes(D, B, 80) && !scene.passes(A, B, 80));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
 /// What needs no privilege works; what needs one says so.
 pub(crate) fn without_privileges() {
     let scene = Scene::new();
@@ -167,16 +190,43 @@ pub(crate) fn without_privileges() {
     assert_eq!(usage.code, 2, "{usage:#?}");
 }
 
-/// The other backend, where its tools are.
-pub(crate) fn with_iptables() {
+/// Not every process gets what it asks for.
+pub(crate) fn the_kernel_refuses() {
     let scene = Scene::new();
     scene.write("b.yaml", &policy("b", "a", "web"));
-    let iptables = ["--backend", "iptables-nft"];
+    // So few open files that there is none left for a socket of netlink.
+    let starved = |command: &str, input: &[String]| {
+        let script = format!("ulimit -n 4; exec {} \"$@\"", env!("CARGO_BIN_EXE_netpol"));
+        let run = || Command::new("sh").args(["-c", &script, "sh", command]).args(input).output();
+        let output = scene.on_host(run).expect("a shell");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(scene.netpol("apply", &[]).code, 0);
+    for command in ["apply", "status", "verify", "flush"] {
+        let input = scene.input();
+        let (code, notes) = starved(command, if command == "flush" { &[] } else { &input });
+        assert_eq!(code, Some(4), "{command}: {notes}");
+        assert_eq!(notes.matches("Too many open files").count(), 1, "{command}: {notes}");
+    }
+    assert!(scene.passes(A, B, 80) && !scene.passes(C, B, 80), "nothing has changed");
+}
+
+/// The other backend in either variant, where its tools are.
+pub(crate) fn with_iptables() {
+    for variant in ["iptables-nft", "iptables-legacy"] {
+        with_variant(variant);
+    }
+}
+
+fn with_variant(variant: &str) {
+    let scene = Scene::new();
+    scene.write("b.yaml", &policy("b", "a", "web"));
+    let iptables = ["--backend", variant];
     let rendered = scene.netpol("render", &iptables);
     assert!(rendered.code == 0 && rendered.out.contains("-A "), "{rendered:#?}");
     let run = scene.netpol("apply", &[&iptables[..], &["--dry-run"]].concat());
-    if run.code == 5 && run.notes.contains("not installed") {
-        println!("SKIPPED: {}", run.notes.trim());
+    if run.code == 5 {
+        println!("SKIPPED {variant}: {}", run.notes.trim());
         return;
     }
     assert_eq!(run.code, 0, "{run:#?}");
@@ -186,16 +236,55 @@ pub(crate) fn with_iptables() {
     assert_eq!(bare("status").code, 1);
     let run = scene.netpol("apply", &iptables);
     assert_eq!(run.code, 0, "{run:#?}");
-    assert!(run.out.starts_with("iptables-nft: 1 policy, 3 endpoints: created in "), "{run:#?}");
+    let said = format!("{variant}: 1 policy, 3 endpoints: created in ");
+    assert!(run.out.starts_with(&said), "{run:#?}");
     assert!(scene.passes(A, B, 80) && !scene.passes(C, B, 80));
     for command in ["status", "verify", "apply"] {
         let run = scene.netpol(command, &iptables);
         assert_eq!(run.code, 0, "{run:#?}");
     }
-    let long = ["--backend", "iptables-nft", "--instance", "too-long-a-name"];
+    let long = ["--backend", variant, "--instance", "too-long-a-name"];
     assert_eq!(scene.netpol("render", &long).code, 2);
+
+    let tool = |name: &str, arguments: &[&str]| {
+        let output =
+            scene.on_host(|| Command::new(name).args(arguments).output()).expect("it runs");
+        assert!(output.status.success(), "{name} {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for (forwards, code) in [(true, 0), (false, 1)] {
+        if !forwards {
+            tool(variant, &["-D", "FORWARD", "-j", "netpol-forward"]);
+        }
+        let run = scene.netpol("doctor", &[&iptables[..], &["--no-probe"]].concat());
+        assert_eq!(run.code, code, "{run:#?}");
+        assert_eq!(
+            run.out.contains("do not reach our rules at: v4 forward\n"),
+            !forwards,
+            "{run:#?}"
+        );
+    }
+
+    // Rules of others, one of them empty, and one that asks a set of ours, so that it cannot be removed.
+    let sets = tool("ipset", &["list", "-n"]);
+    let set = sets.lines().find(|it| it.starts_with("netpol-4-")).expect("a set");
+    let asks = ["-A", "other", "-m", "set", "--match-set", set, "src", "-j", "ACCEPT"];
+    for arguments in [&["-N", "other"][..], &["-A", "other"], &asks] {
+        tool(variant, arguments);
+    }
     let run = bare("flush");
-    assert_eq!((run.code, &*run.out), (0, "iptables-nft: removed\n"), "{run:#?}");
+    assert_eq!(run.code, 4, "{run:#?}");
+    assert!(run.notes.contains("in use by a kernel component"), "{run:#?}");
+    assert!(scene.passes(C, B, 80));
+    let run = bare("status");
+    assert_eq!(run.code, 1, "{run:#?}");
+    assert!(
+        run.out.starts_with(&format!("{variant}: nothing of netpol is in force, ")),
+        "{run:#?}"
+    );
+    tool(variant, &["-F", "other"]);
+    let run = bare("flush");
+    assert_eq!((run.code, &*run.out), (0, &*format!("{variant}: removed\n")), "{run:#?}");
     assert_eq!(bare("status").code, 1);
     assert!(scene.passes(C, B, 80));
 }

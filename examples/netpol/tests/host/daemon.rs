@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -344,6 +345,55 @@ pub(crate) fn the_service_manager_hears() {
     hears("STATUS=the input cannot be read");
     daemon.signal(Signal::SIGTERM);
     hears("STOPPING=1");
+}
+
+/// No monitor tells of other hands; it is looked for them every 5 seconds.
+pub(crate) fn with_iptables() {
+    for variant in ["iptables-nft", "iptables-legacy"] {
+        let scene = Scene::new();
+        scene.write("b.yaml", &[policy("b", "a", "80"), policy("c", "a", "81")].join("---\n"));
+        let run = scene.bare(&["status", "--backend", variant]);
+        if run.code == 5 {
+            println!("        SKIPPED {variant}: {}", run.notes.trim());
+            continue;
+        }
+        let flush = || {
+            for tool in [variant.to_owned(), variant.replace("ip", "ip6")] {
+                let flushed = scene.on_host(|| Command::new(tool).arg("-F").status());
+                assert!(flushed.expect("it runs").success());
+            }
+        };
+        let mut daemon = scene.start(&["--backend", variant]);
+        daemon.says("in force");
+        assert!(scene.passes(A, B, 80) && !scene.passes(C, B, 80));
+        let (mut client, mut server) = connect(&scene, 81);
+        assert!(exchange(&mut client, &mut server));
+        scene.write("b.yaml", &policy("b", "c", "80"));
+        let said = daemon.says("in force");
+        assert!(said.ends_with(" cut"), "{said}");
+        assert!(!exchange(&mut client, &mut server));
+        assert!(!scene.passes(A, B, 80) && scene.passes(C, B, 80));
+
+        flush();
+        daemon.says("looked again: updated in ");
+        assert!(!scene.passes(A, B, 80) && scene.passes(C, B, 80));
+
+        daemon.kill();
+        assert!(!scene.passes(A, B, 80) && scene.passes(C, B, 80));
+        let mut daemon = scene.start(&["--backend", variant]);
+        let said = daemon.says("in force");
+        assert!(said.contains(": nothing to change, "), "{said}");
+        assert_eq!(daemon.stop(), Some(0));
+
+        // Sets without rules police nothing, so they are no reason to wait for the input.
+        flush();
+        assert!(scene.passes(A, B, 80));
+        scene.write("b.yaml", "kind: [");
+        let mut daemon = scene.start(&["--backend", variant]);
+        daemon.says("isolated: ");
+        assert!(!scene.passes(A, B, 80) && !scene.passes(C, B, 80));
+        assert_eq!(daemon.stop(), Some(0));
+    }
 }
 
 pub(crate) fn closed_until_readable() {

@@ -1,6 +1,7 @@
 //! `netpol doctor`.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -53,6 +54,46 @@ pub(crate) fn says_what_is_wrong() {
     let probe = found.out.lines().find(|line| line.contains("self-probe")).expect("a probe");
     assert!(probe.starts_with("ok "), "{}", found.out);
     assert!(found.out.ends_with("policies are enforced here, with the exceptions above\n"));
+}
+
+/// With a look at /sys as this network namespace has it.
+pub(crate) fn looks_at_bridges() {
+    let scene = Scene::new();
+    let doctor = |prepare: &str| {
+        let program = env!("CARGO_BIN_EXE_netpol");
+        let script = format!(
+            "mount -t sysfs sysfs /sys && {prepare} && exec {program} doctor --no-probe -o json"
+        );
+        let shell = ["--mount", "sh", "-c", &script];
+        let output =
+            scene.on_host(|| Command::new("unshare").args(shell).output()).expect("a shell");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        let code = output.status.code().expect("not killed");
+        Run { code, out: text(output.stdout), notes: text(output.stderr) }
+    };
+    let found = doctor("true");
+    if found.out.is_empty() {
+        println!("        SKIPPED: {}", found.notes.trim());
+        return;
+    }
+    assert_eq!(state(&found, "bridges"), "good", "there is none");
+    let found = doctor(
+        "ip link add br0 type bridge && ip link add v0 type veth peer name v1 && \
+         ip link set v0 master br0 && ip link set v1 master br0",
+    );
+    if found.out.is_empty() {
+        println!("        SKIPPED: {}", found.notes.trim());
+        return;
+    }
+    for (setting, expected) in [("0", "warning"), ("1", "good")] {
+        let settings = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
+        let set = |name| fs::write(format!("/proc/sys/net/bridge/{name}"), setting);
+        match scene.on_host(|| settings.into_iter().try_for_each(set)) {
+            Ok(()) => assert_eq!(state(&doctor("true"), "bridges"), expected),
+            // Without br_netfilter no packet between the ports of a bridge is seen.
+            Err(_) => assert_eq!(state(&doctor("true"), "bridges"), "warning"),
+        }
+    }
 }
 
 fn state(run: &Run, check: &str) -> String {

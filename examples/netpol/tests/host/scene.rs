@@ -22,8 +22,14 @@ const SILENCE: Duration = Duration::from_millis(250);
 pub(crate) const A: &str = "x/a";
 pub(crate) const B: &str = "x/b";
 pub(crate) const C: &str = "x/c";
-const ADDRESSES: [(&str, [&str; 2]); 3] =
-    [(A, ["10.0.0.1", "fd00::1"]), (B, ["10.0.0.2", "fd00::2"]), (C, ["10.0.0.3", "fd00::3"])];
+/// Not there from the beginning.
+pub(crate) const D: &str = "x/d";
+const ADDRESSES: [(&str, [&str; 2]); 4] = [
+    (A, ["10.0.0.1", "fd00::1"]),
+    (B, ["10.0.0.2", "fd00::2"]),
+    (C, ["10.0.0.3", "fd00::3"]),
+    (D, ["10.0.0.4", "fd00::4"]),
+];
 
 /// The endpoints of the scene.
 pub(crate) const ENDPOINTS: &str = "apiVersion: netpol/v1
@@ -62,13 +68,11 @@ impl Scene {
     /// With the endpoints, and no policy.
     pub(crate) fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let addresses = |list: [&str; 2]| list.map(|it| it.parse().expect("an address")).to_vec();
-        let node =
-            Node { name: "host".to_owned(), addresses: addresses(["192.168.0.1", "fd01::1"]) };
-        let pods = ADDRESSES.map(|(name, list)| Pod {
+        let node = Node { name: "host".to_owned(), addresses: parsed(["192.168.0.1", "fd01::1"]) };
+        let pods = [A, B, C].map(|name| Pod {
             name: name.to_owned(),
             node: "host".to_owned(),
-            addresses: addresses(list),
+            addresses: addresses(name),
         });
         let topology = Topology { nodes: vec![node], pods: pods.to_vec(), outside: Vec::new() };
         let testbed = Testbed::build(&topology, |_| ()).expect("a testbed");
@@ -172,12 +176,19 @@ impl Drop for Scene {
     }
 }
 
+/// The addresses of an endpoint, one for each family.
+pub(crate) fn addresses(name: &str) -> Vec<IpAddr> {
+    let (_, list) = ADDRESSES.iter().find(|(it, _)| *it == name).expect("an endpoint");
+    parsed(*list)
+}
+
+fn parsed(list: [&str; 2]) -> Vec<IpAddr> {
+    list.map(|it| it.parse().expect("an address")).to_vec()
+}
+
 /// The probes from one endpoint to another, one for each family.
 pub(crate) fn probes(from: &str, to: &str, port: u16) -> [Probe; 2] {
-    let address = |name: &str, family: usize| -> IpAddr {
-        let (_, list) = ADDRESSES.iter().find(|(it, _)| *it == name).expect("an endpoint");
-        list[family].parse().expect("an address")
-    };
+    let address = |name: &str, family: usize| addresses(name)[family];
     [0, 1].map(|family| Probe {
         from: Place::Pod(from.to_owned()),
         source: address(from, family),
