@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use netpol_core::backend::{Change, Status};
 use netpol_core::model::Policy;
+use netpol_enforce::backend::{self, Choice, close};
 use netpol_enforce::metrics::Metrics;
 use netpol_enforce::records::Record;
-use netpol_enforce::{Applied, Culprit, Enforcer};
+use netpol_enforce::{Applied, Culprit, Enforcer, Failed};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, info, warn};
 
@@ -46,7 +48,9 @@ pub(crate) enum Input {
 enum Stage {
     /// What an earlier process has left in the kernel is in force, and is not known here.
     Inherited,
-    /// The last known objects are in force, or, if there were none, nothing but the denial of unknown pods.
+    /// Nothing is known, and nothing that is forwarded passes.
+    Closed,
+    /// The last known objects are in force; or nothing is, if there were none and unknown pods are allowed.
     Restored,
     /// What the API server says is in force.
     Live,
@@ -58,6 +62,8 @@ pub(crate) struct Agent {
     enforcer: Enforcer,
     mirror: Mirror,
     unprogrammed: Option<Unprogrammed>,
+    /// How to close the node while nothing is known, unless unknown pods are allowed.
+    closing: Option<(Choice, backend::Options)>,
     last_known: Option<LastKnown>,
     policies: Arc<Mutex<Policies>>,
     metrics: Arc<Metrics>,
@@ -84,8 +90,7 @@ pub(crate) struct Start {
     pub(crate) enforcer: Enforcer,
     /// Something of ours is in the kernel already.
     pub(crate) inherited: bool,
-    /// Deny pods that are not known, from these ranges and those of the node.
-    pub(crate) deny_unknown: Option<Vec<IpNet>>,
+    pub(crate) deny_unknown: Option<DenyUnknown>,
     pub(crate) last_known: Option<LastKnown>,
     pub(crate) policies: Arc<Mutex<Policies>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -93,20 +98,35 @@ pub(crate) struct Start {
     pub(crate) interfaces: Vec<IpAddr>,
 }
 
+/// How pods that are not known are denied.
+#[derive(Debug)]
+pub(crate) struct DenyUnknown {
+    /// They are those of these ranges and of the node's.
+    pub(crate) ranges: Vec<IpNet>,
+    /// What the enforcer's backend was opened with, to deny all of them while not even the node is known.
+    pub(crate) backend: (Choice, backend::Options),
+}
+
 impl Agent {
-    /// Begins. What is in force stays so; if nothing is, the last known objects are put into force.
+    /// Begins. What is in force stays so; if nothing is, the last known objects are put into force; and if there are
+    /// none, the node is closed.
     pub(crate) fn start(start: Start) -> Self {
         let now = Instant::now();
         let mut enforcer = start.enforcer;
         let mut mirror = Mirror::new(&start.node);
-        let unprogrammed = start.deny_unknown.map(|ranges| {
-            enforcer.change(now, |cluster| Unprogrammed::new(&start.node, ranges, cluster))
-        });
+        let (unprogrammed, closing) = start
+            .deny_unknown
+            .map(|DenyUnknown { ranges, backend }| {
+                let guard = |cluster: &mut _| Unprogrammed::new(&start.node, ranges, cluster);
+                (enforcer.change(now, guard), backend)
+            })
+            .unzip();
         enforcer.change(now, |cluster| mirror.set_interfaces(start.interfaces, cluster));
         let mut agent = Self {
             enforcer,
             mirror,
             unprogrammed,
+            closing,
             last_known: start.last_known,
             policies: start.policies,
             metrics: start.metrics,
@@ -119,10 +139,12 @@ impl Agent {
             begun: now,
             measure_at: now,
         };
-        agent.restore();
+        let restored = agent.restore();
         agent.mixed = false;
-        if agent.stage == Stage::Restored {
-            agent.enforce();
+        match agent.stage {
+            Stage::Restored if restored || agent.closing.is_none() => agent.enforce(),
+            Stage::Restored => agent.close(),
+            Stage::Inherited | Stage::Closed | Stage::Live => {}
         }
         // What is known from the disk has been told before.
         agent.reports = start.reports;
@@ -152,13 +174,18 @@ impl Agent {
                 found.into_iter().for_each(|(about, finding)| self.note(about, finding));
             }
             Input::Disturbed(culprit) => {
+                if self.stage == Stage::Closed {
+                    // Closing itself is heard of here, too.
+                    return self.close();
+                }
                 warn!(%culprit, "somebody else has changed our rules");
-                if self.may_enforce() {
-                    match self.enforcer.repair() {
-                        Ok(applied) if applied.report.interfered => warn!(%applied, "repaired"),
-                        Ok(_) => {}
-                        Err(failed) => error!(%failed, "repairing failed"),
-                    }
+                if !self.may_enforce() {
+                    return self.close_if_open();
+                }
+                match self.enforcer.repair() {
+                    Ok(applied) if applied.report.interfered => warn!(%applied, "repaired"),
+                    Ok(_) => {}
+                    Err(failed) => self.tell_of_failure(&failed),
                 }
             }
             Input::Denied(record) => self.write(record),
@@ -193,11 +220,36 @@ impl Agent {
         if self.measure_at > begin {
             return;
         }
-        if let Err(error) = self.enforcer.measure() {
-            warn!(%error, "what is in force cannot be measured");
+        match self.stage {
+            Stage::Closed => self.close(),
+            Stage::Inherited => self.close_if_open(),
+            Stage::Restored | Stage::Live => _ = self.count(),
         }
         let end = Instant::now();
         self.measure_at = end + (end - begin) * MEASURE_SHARE;
+    }
+
+    fn count(&mut self) -> Option<Status> {
+        let counted = self.enforcer.measure();
+        counted.inspect_err(|error| warn!(%error, "what is in force cannot be measured")).ok()
+    }
+
+    /// Sees to it that nothing that is forwarded passes.
+    fn close(&mut self) {
+        let Some((choice, options)) = &self.closing else { return };
+        self.stage = Stage::Closed;
+        match close(*choice, options) {
+            Ok(report) if report.change == Change::None => {}
+            Ok(_) => warn!("nothing is known yet: new connections through this node are denied"),
+            Err(error) => error!(%error, "this node is open, as nothing is known yet"),
+        }
+    }
+
+    /// What was inherited can be put into force by nobody if somebody has removed it.
+    fn close_if_open(&mut self) {
+        if self.count().is_some_and(|status| status.rules == 0) {
+            self.close();
+        }
     }
 
     /// Ends. What is in force stays so.
@@ -205,15 +257,18 @@ impl Agent {
         if self.save_at.is_some() {
             self.save();
         }
+        if let Some(last_known) = &mut self.last_known {
+            last_known.settle();
+        }
     }
 
     /// Whether the cluster as it is known now may be put into force: not while it is half one of the disk and half one
-    /// of the API server, and not in place of something better that is inherited.
+    /// of the API server, and not in place of something better that is inherited, or of nothing at all.
     fn may_enforce(&self) -> bool {
         match self.stage {
             Stage::Live => true,
             Stage::Restored => !self.mixed,
-            Stage::Inherited => false,
+            Stage::Inherited | Stage::Closed => false,
         }
     }
 
@@ -230,16 +285,19 @@ impl Agent {
             Ok(applied) => {
                 log(&applied);
                 self.policies().enforced();
+                self.metrics.diagnose(self.policies().diagnoses());
                 self.report_unclear();
                 if std::mem::take(&mut self.changed) && self.stage == Stage::Live {
                     self.save_at.get_or_insert(Instant::now() + SAVE_AFTER);
                 }
             }
-            Err(failed) => {
-                error!(%failed, "what was in force before stays so");
-                self.report(Report::NotInForce(failed.to_string()));
-            }
+            Err(failed) => self.tell_of_failure(&failed),
         }
+    }
+
+    fn tell_of_failure(&self, failed: &Failed) {
+        error!(%failed, "what was in force before stays so");
+        self.report(Report::NotInForce(failed.to_string()));
     }
 
     /// Tells of policies that are not understood and apply to pods of this node.
@@ -308,21 +366,22 @@ impl Agent {
         let _ = io::stdout().lock().write_all(&line);
     }
 
-    /// Takes in the objects on disk.
-    fn restore(&mut self) {
-        let Some(last_known) = self.last_known.take() else { return };
+    /// Takes in the objects on disk; tells whether there were any.
+    fn restore(&mut self) -> bool {
+        let Some(last_known) = self.last_known.take() else { return false };
         let loaded = last_known.load(|object| {
             if let Some(kind) = object["kind"].as_str().and_then(Kind::find) {
                 let heard = Heard::Applied(Object::from(object));
                 self.hear(Input::Watched(Event { kind, heard, at: Instant::now() }));
             }
         });
-        match loaded {
+        match &loaded {
             Ok(Some(objects)) => info!(objects, "took in the last known objects"),
             Ok(None) => info!("no objects of an earlier run on disk"),
             Err(error) => warn!(error = format!("{error:#}"), "not restored"),
         }
         self.last_known = Some(last_known);
+        matches!(loaded, Ok(Some(_)))
     }
 
     fn warn_of_gaps(&self) {
@@ -341,7 +400,7 @@ impl Agent {
 
     fn save(&mut self) {
         self.save_at = None;
-        let Some(last_known) = &self.last_known else { return };
+        let Some(last_known) = &mut self.last_known else { return };
         if let Err(error) = last_known.save(self.mirror.objects()) {
             warn!(error = format!("{error:#}"), "the objects in force are not on disk");
         }

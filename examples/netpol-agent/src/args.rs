@@ -37,6 +37,9 @@ pub(crate) struct Args {
     pub(crate) state_dir: PathBuf,
 
     /// What a pod of this node may do before the API server has told of it and its policies are in force
+    ///
+    /// With deny, a node of which nothing is known at all, neither from the API server nor from an earlier run, forwards
+    /// no new connections. What the node itself sends and receives is not touched.
     #[arg(long, env = "NETPOL_WHEN_UNKNOWN", value_enum, default_value_t = WhenUnknown::Deny)]
     pub(crate) when_unknown: WhenUnknown,
 

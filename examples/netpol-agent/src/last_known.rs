@@ -6,11 +6,13 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 /// The version of the format; a file of another one is left alone.
 const VERSION: u32 = 1;
@@ -30,16 +32,21 @@ struct Seal {
 pub(crate) struct LastKnown {
     path: PathBuf,
     node: String,
+    /// Waits for the disk.
+    settling: Option<JoinHandle<()>>,
 }
 
 impl LastKnown {
     /// Kept in a directory that is there.
     pub(crate) fn new(directory: &Path, node: &str) -> Self {
-        Self { path: directory.join("objects.jsonl"), node: node.to_owned() }
+        let path = directory.join("objects.jsonl");
+        Self { path, node: node.to_owned(), settling: None }
     }
 
-    /// Replaces what is kept. The objects are JSON without line breaks.
-    pub(crate) fn save<'a>(&self, objects: impl Iterator<Item = &'a str>) -> Result<()> {
+    /// Replaces what is kept. The objects are JSON without line breaks. A disk may take long to be sure of something;
+    /// that is waited for on a thread.
+    pub(crate) fn save<'a>(&mut self, objects: impl Iterator<Item = &'a str>) -> Result<()> {
+        self.settle();
         let path = self.path.with_extension("new");
         let context = || format!("writing {}", path.display());
         let mut file = BufWriter::new(File::create(&path).with_context(context)?);
@@ -54,11 +61,23 @@ impl LastKnown {
         let seal = self.seal(count, hash);
         serde_json::to_writer(&mut file, &seal).with_context(context)?;
         let file = file.into_inner().map_err(|error| error.into_error()).with_context(context)?;
-        file.sync_all().with_context(context)?;
-        fs::rename(&path, &self.path).with_context(context)?;
-        // The new name is on disk only when its directory is.
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        File::open(directory).and_then(|it| it.sync_all()).with_context(context)
+        let kept = self.path.clone();
+        let settle = move || {
+            if let Err(error) = replace(&file, &path, &kept) {
+                warn!(%error, path = %kept.display(), "the objects in force are not on disk");
+            }
+        };
+        let thread = thread::Builder::new().name("last-known".to_owned()).spawn(settle);
+        self.settling = Some(thread.context("starting a thread")?);
+        Ok(())
+    }
+
+    /// Waits until what was saved is on disk.
+    pub(crate) fn settle(&mut self) {
+        if let Some(settling) = self.settling.take() {
+            // It does not panic.
+            let _ = settling.join();
+        }
     }
 
     /// Hands over what is kept, object by object, if all of it is as it was written; returns how many there are, or
@@ -109,6 +128,14 @@ impl LastKnown {
     }
 }
 
+/// Puts a file that has been written in the place of another one.
+fn replace(file: &File, path: &Path, kept: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    fs::rename(path, kept)?;
+    // The new name is on disk only when its directory is.
+    File::open(kept.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,8 +143,7 @@ mod tests {
     const OBJECTS: [&str; 3] = [r#"{"kind":"Pod","n":1}"#, r#"{"kind":"Node"}"#, "{}"];
 
     fn directory() -> PathBuf {
-        let name =
-            format!("netpol-agent-test-{}-{:?}", std::process::id(), std::thread::current().id());
+        let name = format!("netpol-agent-test-{}-{:?}", std::process::id(), thread::current().id());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).unwrap();
         directory
@@ -126,10 +152,11 @@ mod tests {
     #[test]
     fn what_is_saved_is_loaded() {
         let directory = directory();
-        let kept = LastKnown::new(&directory, "n1");
+        let mut kept = LastKnown::new(&directory, "n1");
         assert!(kept.load(|_| ()).unwrap().is_none());
         for objects in [&OBJECTS[..], &OBJECTS[..1], &[]] {
             kept.save(objects.iter().copied()).unwrap();
+            kept.settle();
             let mut loaded = Vec::new();
             let count = kept.load(|object| loaded.push(object.to_string())).unwrap();
             assert_eq!(count, Some(objects.len()));
@@ -142,8 +169,9 @@ mod tests {
     #[test]
     fn what_is_damaged_is_not_used() {
         let directory = directory();
-        let kept = LastKnown::new(&directory, "n1");
+        let mut kept = LastKnown::new(&directory, "n1");
         kept.save(OBJECTS.into_iter()).unwrap();
+        kept.settle();
         let whole = fs::read(&kept.path).unwrap();
         for length in 0..whole.len() {
             fs::write(&kept.path, &whole[..length]).unwrap();

@@ -68,6 +68,15 @@ impl Policies {
         }
     }
 
+    /// What is not right with the policies of now, as codes.
+    pub(crate) fn diagnoses(&self) -> impl Iterator<Item = &str> {
+        self.known.values().flat_map(|policy| match &policy.understood {
+            Understood::Fully => Vec::new(),
+            Understood::Partly(parts) => vec!["FailClosed"; parts.len()],
+            Understood::Nothing { reasons, .. } => reasons.iter().map(String::as_str).collect(),
+        })
+    }
+
     /// A line of JSON per policy.
     pub(crate) fn to_json_lines(&self) -> String {
         let lines = self.known.iter().filter_map(|(about, policy)| {

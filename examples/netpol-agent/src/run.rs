@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{self, Sender, UnboundedReceiver};
 use tokio::time::{interval, sleep, sleep_until};
 use tracing::{info, warn};
 
-use crate::agent::{Agent, Input, Start};
+use crate::agent::{Agent, DenyUnknown, Input, Start};
 use crate::args::{Args, WhenUnknown};
 use crate::interfaces;
 use crate::kind::Kind;
@@ -109,7 +109,8 @@ async fn serve(args: Args, options: backend::Options, mut opened: backend::Opene
         node: args.node_name,
         enforcer,
         inherited,
-        deny_unknown: (args.when_unknown == WhenUnknown::Deny).then_some(args.pod_cidr),
+        deny_unknown: (args.when_unknown == WhenUnknown::Deny)
+            .then_some(DenyUnknown { ranges: args.pod_cidr, backend: (args.backend, options) }),
         policies,
         metrics,
         reports,

@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use kube::api::PostParams;
 use netpol_testbed::Traffic;
 use serde_json::{Value, json};
 
 use crate::Check;
 use crate::traffic::{Connection, End};
-use crate::world::{NODES, World, documents, eventually, fresh, namespace, network_policy, pod};
+use crate::world::{
+    NODES, World, api_of, documents, eventually, fresh, namespace, network_policy, pod,
+};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("labels_of_a_pod_change", labels_of_a_pod_change),
@@ -22,6 +26,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a_policy_is_enforced_since", a_policy_is_enforced_since),
     ("only_the_nodes_concerned_have_rules", only_the_nodes_concerned_have_rules),
     ("the_manifests_are_good", the_manifests_are_good),
+    ("the_chart_is_good", the_chart_is_good),
+    ("an_agent_may_do_what_it_has_to", an_agent_may_do_what_it_has_to),
 ];
 
 const WEB: Traffic = Traffic::Tcp(80);
@@ -214,7 +220,7 @@ fn only_the_nodes_concerned_have_rules(world: &mut World) -> Result<(), String> 
     world.start_pod(&pod("x", "server", 1, 20, json!({"app": "server"})));
     world.start_pod(&pod("x", "client", 2, 20, json!({})));
     let rules = |world: &World, node: &str| {
-        let list = || std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+        let list = || Command::new("nft").args(["list", "ruleset"]).output().unwrap();
         String::from_utf8(world.testbed.in_node(node, list).unwrap().stdout).unwrap()
     };
     let probe = world.probe("x/client", "x/server", WEB);
@@ -238,5 +244,97 @@ fn the_manifests_are_good(world: &mut World) -> Result<(), String> {
     let mut wrong = documents(&fs::read_to_string(directory.join("daemonset.yaml")).unwrap());
     wrong[0]["spec"]["template"]["spec"]["hostNetworks"] = true.into();
     assert!(world.try_out(&wrong[0]).is_err());
+    Ok(())
+}
+
+/// What the chart makes of its values, in their defaults and otherwise, is what the API server knows; and an agent's
+/// rights are those that the agents of these tests have.
+fn the_chart_is_good(world: &mut World) -> Result<(), String> {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let render = |set: &[&str]| {
+        let mut helm = Command::new(std::env::var_os("HELM").unwrap_or_else(|| "helm".into()));
+        helm.args(["template", "netpol-agent", "--namespace", "netpol-agent"]);
+        helm.arg(deploy.join("helm/netpol-agent"));
+        set.iter().for_each(|value| _ = helm.args(["--set", value]));
+        let output = helm.output().map_err(|error| format!("there is no helm: {error}"))?;
+        assert!(output.status.success(), "{output:?}");
+        Ok::<_, String>(documents(&String::from_utf8(output.stdout).unwrap()))
+    };
+    let role = |objects: &[Value]| {
+        let role = objects.iter().find(|it| it["kind"] == "ClusterRole").expect("a role");
+        role["rules"].clone()
+    };
+    let own = documents(&fs::read_to_string(deploy.join("kustomize/rbac.yaml")).unwrap());
+    let default = render(&[])?;
+    assert_eq!(role(&default), role(&own));
+    let silent = render(&["report=false"])?;
+    assert_eq!(role(&silent).as_array().unwrap().len(), 3, "it only reads");
+    let other = render(&[
+        "backend=iptables-nft",
+        "whenUnknown=allow",
+        "podCidrs={10.0.0.0/24,fd00::/64}",
+        "revoke=false",
+        "logDenied=0",
+        "listen=127.0.0.1",
+        "port=1234",
+        "nodeSelector.disk=ssd",
+        "image.tag=2.0",
+    ])?;
+    for object in default.iter().chain(&silent).chain(&other) {
+        world.try_out(object).unwrap();
+    }
+    let container = |objects: &[Value]| {
+        let set = objects.iter().find(|it| it["kind"] == "DaemonSet").expect("a DaemonSet");
+        set["spec"]["template"]["spec"]["containers"][0].clone()
+    };
+    let env = &container(&other)["env"];
+    let value = |name: &str| {
+        let found = env.as_array().unwrap().iter().find(|it| it["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name}"))["value"].clone()
+    };
+    assert_eq!(value("NETPOL_POD_CIDRS"), "10.0.0.0/24,fd00::/64");
+    assert_eq!(value("NETPOL_REVOKE"), "false");
+    assert_eq!(value("NETPOL_LISTEN"), "127.0.0.1:1234");
+    assert_eq!(container(&other)["image"], "netpol-agent:2.0");
+    assert_eq!(container(&default)["image"], "netpol-agent:0.1.0");
+    Ok(())
+}
+
+/// The agents of all these tests have the rights of the manifests. These are no more than they need.
+fn an_agent_may_do_what_it_has_to(world: &mut World) -> Result<(), String> {
+    let control_plane = &world.control_plane;
+    let may = |verb: &str, group: &str, resource: &str| {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "metadata": {},
+            "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": resource}},
+        });
+        let answer = world.api(async |_| {
+            let api = api_of(&control_plane.agent().await, &review);
+            let review = serde_json::from_value(review.clone()).unwrap();
+            api.create(&PostParams::default(), &review).await.unwrap()
+        });
+        answer.data["status"]["allowed"] == true
+    };
+    const POLICY: &str = "policy.networking.k8s.io";
+    for (verb, group, resource, expected) in [
+        ("watch", "", "pods", true),
+        ("list", "", "nodes", true),
+        ("watch", "networking.k8s.io", "networkpolicies", true),
+        ("watch", POLICY, "clusternetworkpolicies", true),
+        ("patch", POLICY, "clusternetworkpolicies/status", true),
+        ("create", "events.k8s.io", "events", true),
+        ("get", "", "secrets", false),
+        ("list", "", "secrets", false),
+        ("list", "", "configmaps", false),
+        ("delete", "", "pods", false),
+        ("patch", "", "nodes", false),
+        ("create", "", "pods/exec", false),
+        ("update", "networking.k8s.io", "networkpolicies", false),
+        ("patch", POLICY, "clusternetworkpolicies", false),
+        ("create", "rbac.authorization.k8s.io", "clusterrolebindings", false),
+    ] {
+        assert_eq!(may(verb, group, resource), expected, "{verb} {resource}");
+    }
     Ok(())
 }

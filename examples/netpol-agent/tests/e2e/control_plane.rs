@@ -1,7 +1,8 @@
 //! A real API server on a real etcd, outside of all nodes.
 
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use netpol_testbed::{Place, Testbed};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Where the nodes find the API server.
 pub(crate) const ADDRESS: &str = "192.0.2.1";
@@ -113,9 +114,43 @@ impl ControlPlane {
         server.wait().unwrap();
     }
 
+    /// Makes the store forget how it came to be what it is, as it does from time to time: no watch can go on from
+    /// before.
+    pub(crate) fn compact(&self, testbed: &Testbed) {
+        let ask = |path: &str, body: Value| {
+            let mut stream = TcpStream::connect("127.0.0.1:2379").unwrap();
+            let body = body.to_string();
+            write!(
+                stream,
+                "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            let (begin, end) = (answer.find('{').unwrap(), answer.rfind('}').unwrap());
+            serde_json::from_str::<Value>(&answer[begin..=end]).unwrap()
+        };
+        let compact = || {
+            let now = ask("/v3/kv/range", json!({"key": "AA=="}))["header"]["revision"].clone();
+            ask("/v3/kv/compaction", json!({"revision": now, "physical": true}));
+        };
+        testbed.in_place(&Place::Outside, compact).unwrap();
+    }
+
+    /// A client with the rights of an agent; to be used outside.
+    pub(crate) async fn agent(&self) -> Client {
+        self.client_of(AGENT).await
+    }
+
     /// A client that may do everything; to be used outside.
     pub(crate) async fn client(&self) -> Client {
-        let config = self.kubeconfig(ADMIN, "127.0.0.1".parse().unwrap());
+        self.client_of(ADMIN).await
+    }
+
+    async fn client_of(&self, token: &str) -> Client {
+        let config = self.kubeconfig(token, "127.0.0.1".parse().unwrap());
         let config = Kubeconfig::from_yaml(&config).unwrap();
         let options = KubeConfigOptions::default();
         Client::try_from(Config::from_custom_kubeconfig(config, &options).await.unwrap()).unwrap()

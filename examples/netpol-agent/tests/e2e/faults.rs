@@ -1,11 +1,13 @@
 //! What must not matter: agents and API servers that die at any moment.
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use netpol_testbed::Traffic;
+use netpol_testbed::{Place, Probe, Traffic};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -16,7 +18,10 @@ use crate::world::{NODES, World, eventually, fresh, network_policy, pod};
 pub(crate) const CHECKS: &[Check] = &[
     ("nothing_dies_with_agents_and_api_servers", nothing_dies_with_them),
     ("a_node_comes_up_without_the_api_server", a_node_comes_up_without_the_api_server),
+    ("a_new_node_is_closed_until_it_hears", a_new_node_is_closed_until_it_hears),
     ("changes_that_no_watch_has_heard_of", changes_that_no_watch_has_heard_of),
+    ("the_api_server_is_away_for_long", the_api_server_is_away_for_long),
+    ("what_is_not_in_force_is_reported", what_is_not_in_force_is_reported),
     ("an_agent_that_is_told_to_end_leaves_enforcement", told_to_end),
     ("what_others_change_is_repaired", what_others_change_is_repaired),
     ("enforcement_can_be_ended", enforcement_can_be_ended),
@@ -126,6 +131,53 @@ fn a_node_comes_up_without_the_api_server(world: &mut World) -> Result<(), Strin
     Ok(())
 }
 
+/// Nothing is in the kernel, nothing is on disk, and nobody is there to ask: no pod reaches another one.
+fn a_new_node_is_closed_until_it_hears(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    world.kill_agents();
+    world.control_plane.kill_server();
+    for node in NODES {
+        assert!(world.run_agent(node, &["--remove"]).success());
+        fs::remove_dir_all(world.directory.join(node)).unwrap();
+    }
+    let [friend, stranger, neighbour] = ["friend", "stranger", "neighbour"]
+        .map(|it| world.probe(&format!("x/{it}"), "x/server", WEB));
+    world.expect("nothing is in force", &[(stranger.clone(), true)]);
+    NODES.iter().for_each(|node| world.start_agent(node));
+    let back = world.probe("x/server", "x/friend", WEB);
+    // Of the node itself nothing is denied: kubelets, other nodes.
+    let from_node = |at: u8, to| Probe {
+        from: Place::Node(NODES[usize::from(at) - 1].to_owned()),
+        source: IpAddr::from([172, 18, 0, 10 + at]),
+        to,
+        traffic: WEB,
+    };
+    let kubelet = from_node(1, world.address("x/server"));
+    let other = from_node(2, IpAddr::from([172, 18, 0, 11]));
+    let closed = [
+        (friend, false),
+        (stranger, false),
+        (neighbour, false),
+        (back, false),
+        (kubelet, true),
+        (other, true),
+    ];
+    world.expect("closed", &closed);
+    assert!(world.get(NODES[0], "/readyz").starts_with("HTTP/1.1 503"), "that is not ready");
+    world.kill_agents();
+    world.expect("closed, with nobody there", &closed);
+    NODES.iter().for_each(|node| world.start_agent(node));
+    if world.uses_nft() {
+        eventually("it hears of what others do", || !world.get(NODES[0], "/healthz").is_empty());
+        nft(world, NODES[0], &["flush", "ruleset"]);
+        world.expect("closed again", &closed);
+    }
+    world.start_server();
+    NODES.iter().for_each(|node| world.wait_until_ready(node));
+    expect(world, "from the API server");
+    Ok(())
+}
+
 /// While the agents hear nothing, objects change, and an API server starts that cannot tell how it came to that: the
 /// watches cannot go on from where they were (410 Gone).
 fn changes_that_no_watch_has_heard_of(world: &mut World) -> Result<(), String> {
@@ -137,6 +189,7 @@ fn changes_that_no_watch_has_heard_of(world: &mut World) -> Result<(), String> {
     ));
     let back = world.probe("x/server", "x/friend", WEB);
     world.expect("before", &[(back.clone(), false)]);
+    let heard = world.log(NODES[0]).len();
     world.signal_agents(Signal::SIGSTOP);
     world.delete(&network_policy("x", "other", json!({})));
     world.label_pod("x/friend", &json!({"app": "stranger"}));
@@ -144,6 +197,7 @@ fn changes_that_no_watch_has_heard_of(world: &mut World) -> Result<(), String> {
     world.stop_pod("x/neighbour");
     world.start_pod(&pod("x", "newcomer", 1, 21, json!({"app": "friend"})));
     world.control_plane.kill_server();
+    world.control_plane.compact(&world.testbed);
     world.start_server();
     world.signal_agents(Signal::SIGCONT);
     let to_server = |from: &str| world.probe(from, "x/server", WEB);
@@ -156,6 +210,63 @@ fn changes_that_no_watch_has_heard_of(world: &mut World) -> Result<(), String> {
             (to_server("x/newcomer"), true),
         ],
     );
+    eventually("a watch was told that it is too old", || is_gone(&world.log(NODES[0])[heard..]));
+    Ok(())
+}
+
+/// Whether a watch was told that it cannot go on from where it was: 410 Gone.
+fn is_gone(log: &str) -> bool {
+    log.contains("too old resource version") || log.contains("mvcc: required revision")
+}
+
+/// Hours without it differ from seconds in that the store has forgotten what the agents know; and so it is made to.
+fn the_api_server_is_away_for_long(world: &mut World) -> Result<(), String> {
+    prepare(world);
+    let heard = world.log(NODES[0]).len();
+    world.control_plane.kill_server();
+    world.control_plane.compact(&world.testbed);
+    for _ in 0..3 {
+        sleep(Duration::from_millis(500));
+        expect(world, "while it is away");
+    }
+    for node in NODES {
+        assert!(world.get(node, "/readyz").starts_with("HTTP/1.1 200"), "the kernel has it all");
+    }
+    let log = world.log(NODES[0]);
+    assert!(log[heard..].contains("enforcement stays as it is"), "{}", &log[heard..]);
+    world.start_server();
+    expect(world, "when it is back");
+    world.label_pod("x/stranger", &json!({"app": "friend"}));
+    world.expect("what is new is heard", &[(world.probe("x/stranger", "x/server", WEB), true)]);
+    Ok(())
+}
+
+/// The tables are somebody else's, and so nothing can be put into force.
+fn what_is_not_in_force_is_reported(world: &mut World) -> Result<(), String> {
+    if !world.uses_nft() {
+        return Err("only tables of nft can be owned".to_owned());
+    }
+    prepare(world);
+    let mut owner = world
+        .testbed
+        .in_node(NODES[0], || Command::new("nft").arg("-i").stdin(Stdio::piped()).spawn())
+        .unwrap()
+        .unwrap();
+    let mut orders = owner.stdin.take().unwrap();
+    writeln!(orders, "delete table ip netpol; add table ip netpol {{ flags owner; }}").unwrap();
+    eventually("there is an Event", || {
+        let events = world.list("events.k8s.io/v1", "Event");
+        events.iter().any(|event| {
+            event["reason"] == "PoliciesNotInForce"
+                && event["regarding"]["kind"] == "Node"
+                && event["regarding"]["name"] == NODES[0]
+        })
+    });
+    assert!(world.get(NODES[0], "/readyz").starts_with("HTTP/1.1 503"), "that is not ready");
+    drop(orders);
+    assert!(owner.wait().unwrap().success());
+    expect(world, "when the tables are free");
+    world.wait_until_ready(NODES[0]);
     Ok(())
 }
 

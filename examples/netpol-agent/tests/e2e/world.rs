@@ -320,8 +320,7 @@ impl World {
         let deadline = Instant::now() + 3 * PATIENCE;
         while !self.get(node, "/readyz").starts_with("HTTP/1.1 200") {
             if Instant::now() > deadline {
-                let log = fs::read_to_string(self.directory.join(node).with_extension("log"));
-                panic!("the agent of {node} is not ready: {}", log.unwrap());
+                panic!("the agent of {node} is not ready: {}", self.log(node));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -337,6 +336,16 @@ impl World {
             std::io::Result::Ok(answer)
         };
         self.testbed.in_node(node, ask).unwrap().unwrap_or_default()
+    }
+
+    /// What the agent of a node has logged.
+    pub(crate) fn log(&self, node: &str) -> String {
+        fs::read_to_string(self.directory.join(node).with_extension("log")).unwrap()
+    }
+
+    /// Whether the agents enforce with nft.
+    pub(crate) fn uses_nft(&self) -> bool {
+        std::env::var("NETPOL_BACKEND").map_or(true, |it| it == "nft" || it == "auto")
     }
 
     /// Leaves the logs of agents and API server where they are.
