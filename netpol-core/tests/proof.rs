@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::IpAddr;
 
-use netpol_core::backend::proof::{Boundaries, Difference, Packet, Path, Standing, compare};
+use netpol_core::backend::proof::{Boundaries, Mismatch, Packet, Path, Standing, verify};
 use netpol_core::model::{Direction, End, Family, Flow, Objects, Options, Protocol, Traffic, name};
 use netpol_core::testing::{Choices, History, flow, flows_of_interest, world};
 use netpol_core::{Cluster, Program, Scope, compile};
@@ -68,14 +68,25 @@ fn boundaries(program: &Program, family: Family) -> Boundaries {
     boundaries
 }
 
-fn differences(
+/// What is found of packets of one family, for which alone there are rules.
+fn mismatches(
     program: &Program,
+    family: Family,
     boundaries: Boundaries,
     judge: impl Fn(&Packet) -> bool,
-) -> Vec<Difference> {
-    let mut found = Vec::new();
-    let judge = |packet: &Packet| Ok::<_, Infallible>(judge(packet));
-    let Ok(()) = compare(program, boundaries, judge, |it| found.push(it));
+) -> Vec<Mismatch<Infallible>> {
+    let mut boundaries = Some(boundaries);
+    let of_family = |of: Family| boundaries.take_if(|_| of == family);
+    let mut found = verify(program, of_family, |packet| Ok(judge(packet)));
+    let missing = |of: Family| {
+        let mut addresses = program.endpoints().flat_map(|it| it.addresses());
+        of != family && addresses.any(|address| Family::of(*address) == of)
+    };
+    for of in Family::ALL {
+        let told = found.contains(&Mismatch::NoRules(of));
+        assert_eq!(told, missing(of), "{of:?}");
+        found.retain(|it| *it != Mismatch::NoRules(of));
+    }
     found
 }
 
@@ -94,8 +105,8 @@ fn between(flow: &Flow) -> Option<(IpAddr, IpAddr, Family)> {
 }
 
 /// The packet that a difference tells of, if it is from the middle of an unknown connection.
-fn stray(difference: &Difference) -> Option<Packet> {
-    let Difference::Stray { flow, path } = difference else { return None };
+fn stray(mismatch: &Mismatch<Infallible>) -> Option<Packet> {
+    let Mismatch::Stray { flow, path } = mismatch else { return None };
     let (source, destination, _) = between(flow)?;
     let standing = Standing::Stray;
     Some(Packet { source, destination, traffic: flow.traffic, standing, path: *path })
@@ -116,11 +127,11 @@ fn rules_that_are_right_are_proven() {
                 }
                 passes
             };
-            let found = differences(&program, Boundaries::new(family), judge);
+            let found = mismatches(&program, family, Boundaries::new(family), judge);
             assert!(found.is_empty(), "seed {seed}: {found:?}");
             // Nor would it do to let pass what belongs to no known connection, whatever it is.
             let careless = |packet: &Packet| packet.standing == Standing::Stray || judge(packet);
-            let found = differences(&program, Boundaries::new(family), careless);
+            let found = mismatches(&program, family, Boundaries::new(family), careless);
             let strays: Vec<Packet> = found.iter().filter_map(stray).collect();
             assert_eq!(strays, denied.into_inner(), "seed {seed}");
         }
@@ -146,14 +157,14 @@ fn rules_of_another_program_are_not() {
         });
         for family in Family::ALL {
             let judge = |packet: &Packet| passes(&in_force, &all, packet);
-            let found = differences(&wanted, boundaries(&in_force, family), judge);
+            let found = mismatches(&wanted, family, boundaries(&in_force, family), judge);
             let of_family =
                 flows.iter().filter(|it| between(it).is_some_and(|(.., of)| of == family));
             let known = of_family
                 .filter(|it| wanted.decide(it).is_allowed() != in_force.decide(it).is_allowed())
                 .count();
             let verdicts = found.iter().filter_map(|it| match it {
-                Difference::Verdict { flow, allowed, .. } => Some((flow, allowed)),
+                Mismatch::Verdict { flow, allowed, .. } => Some((flow, allowed)),
                 _ => None,
             });
             let mut told = 0;
@@ -217,11 +228,12 @@ fn what_rules_tell_apart_is_asked_about() {
                 let judge = |packet: &Packet| {
                     right(packet) ^ (packet.standing == standing && wrong(packet))
                 };
-                let found = differences(&program, special.clone(), judge);
-                let is_about = |it: &Difference| match it {
-                    Difference::Verdict { .. } => standing == Standing::New,
-                    Difference::Established { .. } => standing == Standing::Established,
-                    Difference::Stray { .. } => standing == Standing::Stray,
+                let found = mismatches(&program, family, special.clone(), judge);
+                let is_about = |it: &Mismatch<Infallible>| match it {
+                    Mismatch::Verdict { .. } => standing == Standing::New,
+                    Mismatch::Established { .. } => standing == Standing::Established,
+                    Mismatch::Stray { .. } => standing == Standing::Stray,
+                    Mismatch::NoRules(_) | Mismatch::Undecided(_) => false,
                 };
                 assert!(found.iter().all(is_about), "seed {seed}: {found:?}");
                 // A port may be told of by a packet of a known connection as little as by any other.
