@@ -5,6 +5,7 @@
 //!
 //! - [`world`]: the clusters;
 //! - [`linear`]: the straightforward way to judge a packet, as baseline;
+//! - [`packets`]: packets through a node, and the rules of others beside ours;
 //! - [`figures`]: what is measured;
 //! - [`timing`], [`allocation`], [`figure`]: how, and how it is told.
 
@@ -12,6 +13,7 @@ pub mod allocation;
 pub mod figure;
 pub mod figures;
 pub mod linear;
+pub mod packets;
 pub mod random;
 pub mod timing;
 pub mod world;

@@ -13,6 +13,8 @@
 
 #[path = "support/kernel.rs"]
 mod kernel;
+#[path = "../../netpol-backend-nft/tests/support/length.rs"]
+mod length;
 #[path = "../../netpol-backend-nft/tests/support/wire.rs"]
 mod wire;
 
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kernel::{in_namespace, open};
+use length::{first_seed, length};
 use netpol_backend_iptables::plan::Plan;
 use netpol_backend_iptables::{Options, render};
 use netpol_core::cluster::Cluster;
@@ -114,14 +117,16 @@ const TURN: Duration = Duration::from_millis(700);
 #[test]
 fn no_packet_is_misjudged() {
     // Minutes of packets against changes, on request: a busy machine can hold up either side.
-    if std::env::var_os("NETPOL_LONG").is_none() {
+    let wanted = [("NETPOL_PACKETS", 1_000_000), ("NETPOL_CHANGES", 1000)];
+    let [packets, changes_wanted] = wanted.map(|(variable, long)| length(variable, 0, long));
+    if packets == 0 {
         eprintln!("SKIPPED: set NETPOL_LONG to send packets while rules change");
         return;
     }
-    in_namespace("no_packet_is_misjudged", |variant| {
+    in_namespace("no_packet_is_misjudged", move |variant| {
         let (mut probed, mut changes) = (0, 0);
-        for seed in 0.. {
-            if probed >= 1_000_000 && changes >= 1000 {
+        for seed in first_seed().. {
+            if probed >= packets && changes >= changes_wanted {
                 break;
             }
             let mut choices = Choices::from_seed(seed, 3000);

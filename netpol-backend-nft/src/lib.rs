@@ -43,7 +43,7 @@
 //! The first packet of a connection costs one look-up by address, one by port and one by the other
 //! end, whatever the number of policies: 8-9 % more than under rules that accept established
 //! connections and nothing else, the same for 10 policies as for 10,000
-//! (`cargo bench --bench packets`). A packet of a known connection costs one comparison.
+//! (`cargo run --release -p netpol-benches -- --only packets`). A packet of a known connection costs one comparison.
 //!
 //! Following a cluster costs what an event touches, not what there is: of a program only what it does
 //! not share with the one before is rendered, planned and sent. On a node with 110 of 100,000 pods an

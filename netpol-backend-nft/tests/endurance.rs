@@ -1,7 +1,7 @@
 //! Events without end: what is in force is right after any number of them, and neither the process
 //! nor the kernel grows.
 //!
-//! Some thousand events by default, a million with `NETPOL_LONG` set.
+//! Some thousand events, or a million in a [long run](length).
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and tells its figures"
 )]
 
+#[path = "support/length.rs"]
+mod length;
 #[path = "support/objects.rs"]
 mod objects;
 mod support;
@@ -16,6 +18,7 @@ mod support;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use length::length;
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::{Compiler, compile};
@@ -107,8 +110,9 @@ fn policy(number: usize, choices: &mut Choices<'_>) -> Policy {
 #[test]
 fn events_without_end() {
     in_namespace("events_without_end", || {
-        let long = std::env::var_os("NETPOL_LONG").is_some();
-        let events = if long { 1_000_000 } else { 2000 };
+        let events = length("NETPOL_EVENTS", 2000, 1_000_000);
+        let long = events > 20_000;
+        let events = usize::try_from(events).expect("fits");
         let mut cluster = Cluster::new(Readings::default());
         let scope = Scope::Node(name(HERE));
         let mut compiler = Compiler::new(Readings::default(), scope.clone());
@@ -118,7 +122,7 @@ fn events_without_end() {
         let start = Instant::now();
         for look in 0..LOOKS {
             for block in 0..events / LOOKS / 100 {
-                let seed = (look * 1_000_000 + block) as u64;
+                let seed = length::first_seed() + (look * 1_000_000 + block) as u64;
                 let mut choices = Choices::from_seed(seed, 2000);
                 for _ in 0..100 {
                     event(&mut choices, &mut cluster);

@@ -1,5 +1,7 @@
 //! Rendered rules say what the program says: both are asked about every connection that the
 //! objects of generated worlds can tell apart.
+//!
+//! Some hundred worlds, or 100,000 in a [long run](length).
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -7,11 +9,14 @@
     reason = "a test fails by panicking, and tells its figures"
 )]
 
+#[path = "support/length.rs"]
+mod length;
 mod support;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use length::{first_seed, length};
 use netpol_backend_nft::ruleset::Hook;
 use netpol_backend_nft::{Options, render};
 use netpol_core::cluster::Cluster;
@@ -64,13 +69,12 @@ fn check(
     checked
 }
 
-/// 100,000 worlds with `NETPOL_LONG` set, else some hundred.
 #[test]
 fn rendered_rules_decide_as_the_program_does() {
-    let long = std::env::var_os("NETPOL_LONG").is_some();
-    let (worlds, flows_of_each) = if long { (100_000, 500) } else { (400, usize::MAX) };
+    let worlds = length("NETPOL_WORLDS", 400, 100_000);
+    let flows_of_each = if worlds > 1000 { 500 } else { usize::MAX };
     let (mut checked, mut programs) = (0, 0);
-    for seed in 0..worlds {
+    for seed in first_seed()..first_seed() + worlds {
         let (objects, options) = world(&mut Choices::from_seed(seed, 600));
         let flows = flows_of_interest(&objects);
         let cluster = Cluster::from_objects(options, objects.clone());
@@ -81,6 +85,6 @@ fn rendered_rules_decide_as_the_program_does() {
             programs += 1;
         }
     }
-    assert!(checked > 100_000, "{checked}");
+    assert!(checked > 100 * usize::try_from(worlds).expect("fits"), "{checked}");
     eprintln!("{checked} flows in {programs} programs of {worlds} worlds");
 }

@@ -1,7 +1,7 @@
 //! Packets while rules change: each is judged as by a program that was in force while it was under
 //! way, and by nothing else.
 //!
-//! A few thousand changes by default. With `NETPOL_LONG` set, 50,000 and a million packets and more.
+//! A few thousand changes, or 50,000 and a million packets in a [long run](length).
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and tells its figures"
 )]
 
+#[path = "support/length.rs"]
+mod length;
 mod support;
 #[path = "support/wire.rs"]
 mod wire;
@@ -19,6 +21,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use length::{first_seed, length};
 use netpol_backend_nft::{Interference, Nft, Process};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
@@ -45,11 +48,11 @@ struct Length {
 
 impl Length {
     fn wanted() -> Self {
-        if std::env::var_os("NETPOL_LONG").is_some() {
-            Self { changes: 50_000, turn: 500, packets: 1_000_000 }
-        } else {
-            Self { changes: 3000, turn: 100, packets: 10_000 }
-        }
+        let number =
+            |variable, usual, long| usize::try_from(length(variable, usual, long)).expect("fits");
+        let changes = number("NETPOL_CHANGES", 3000, 50_000);
+        let packets = number("NETPOL_PACKETS", 10_000, 1_000_000);
+        Self { changes, turn: if changes < 10_000 { 100 } else { 500 }, packets }
     }
 }
 
@@ -194,7 +197,7 @@ fn no_packet_is_misjudged() {
     in_namespace("no_packet_is_misjudged", || {
         let length = Length::wanted();
         let mut figures = Figures::default();
-        for seed in 0.. {
+        for seed in first_seed().. {
             let scene = Scene::new(seed);
             if scene.probes.len() < BURST {
                 continue;

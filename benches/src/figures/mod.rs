@@ -4,6 +4,7 @@ mod compile;
 mod decide;
 mod memory;
 mod nft;
+mod packets;
 mod recompile;
 
 use crate::figure::Figure;
@@ -27,7 +28,7 @@ pub struct Group {
 }
 
 /// All groups, in the order in which they are measured.
-pub const GROUPS: [Group; 8] = [
+pub const GROUPS: [Group; 9] = [
     Group { name: "decide.scale", measure: decide::scale },
     Group { name: "decide.baselines", measure: decide::baselines },
     Group { name: "compile.antrea", measure: compile::antrea },
@@ -36,6 +37,7 @@ pub const GROUPS: [Group; 8] = [
     Group { name: "recompile.node", measure: recompile::node },
     Group { name: "memory", measure: memory::marginal },
     Group { name: "nft", measure: nft::node },
+    Group { name: "packets", measure: packets::packets },
 ];
 
 impl Effort {

@@ -7,7 +7,6 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -144,37 +143,23 @@ impl Wire {
     /// receive buffers.
     pub(crate) fn burst(&mut self, probes: &[Probe]) -> Vec<bool> {
         let first = self.sent;
-        let payloads: Vec<_> = probes.iter().map(|probe| self.send(*probe)).collect();
         let [source, destination] = FENCE.map(IpAddr::from);
         let fence = Probe { source, destination, traffic: Traffic::udp(9) };
-        let mut awaited: HashMap<u32, (u8, Vec<u8>)> =
-            (first..).zip(payloads).filter_map(|(id, it)| Some((id, it?))).collect();
-        let fence_id = self.sent;
-        awaited.extend(self.send(fence).map(|it| (fence_id, it)));
-        let mut arrived = vec![false; probes.len()];
+        let packets = probes.iter().chain([&fence]).map(|probe| self.send(*probe));
+        let mut burst = Burst { first, packets: packets.collect(), arrived: Vec::new() };
+        burst.arrived.resize(burst.packets.len(), false);
         let start = Instant::now();
-        let mut is_late = false;
-        loop {
-            for id in self.receive(&mut awaited) {
-                if let Some(arrived) = arrived.get_mut(id.wrapping_sub(first) as usize) {
-                    *arrived = true;
-                }
-            }
-            if !awaited.contains_key(&fence_id) {
-                break;
-            }
-            is_late = true;
+        self.receive(&mut burst);
+        self.late += usize::from(!burst.is_over());
+        while !burst.is_over() {
             assert!(start.elapsed() < PATIENCE, "a packet that nobody judges does not arrive");
             self.wait();
+            self.receive(&mut burst);
         }
         // The fence may have come between the look at one socket and at the other.
-        for id in self.receive(&mut awaited) {
-            if let Some(arrived) = arrived.get_mut(id.wrapping_sub(first) as usize) {
-                *arrived = true;
-            }
-        }
-        self.late += usize::from(is_late);
-        arrived
+        self.receive(&mut burst);
+        burst.arrived.pop();
+        burst.arrived
     }
 
     /// Whether the first packet of such a connection arrives.
@@ -202,9 +187,8 @@ impl Wire {
         }
     }
 
-    /// Takes what has arrived out of what is awaited.
-    fn receive(&self, awaited: &mut HashMap<u32, (u8, Vec<u8>)>) -> Vec<u32> {
-        let mut arrived = Vec::new();
+    /// Finds out what has arrived.
+    fn receive(&self, burst: &mut Burst) {
         let mut bytes = [0; 2048];
         for (protocol, receiver) in &self.receivers {
             let mut receiver = receiver;
@@ -214,20 +198,11 @@ impl Wire {
                     4 => bytes.get(9).copied(),
                     _ => bytes.get(6).copied(),
                 });
-                let Some(id) = bytes.last_chunk().copied().map(u32::from_be_bytes) else {
-                    continue;
-                };
-                // Answers and errors may quote what they are about.
-                let is_it = awaited.get(&id).is_some_and(|(number, transport)| {
-                    protocol == Some(*number) && bytes.ends_with(transport)
-                });
-                if is_it {
-                    awaited.remove(&id);
-                    arrived.push(id);
+                if let Some(protocol) = protocol {
+                    burst.enter(protocol, bytes);
                 }
             }
         }
-        arrived
     }
 
     /// Waits until there is something to receive, for a moment at most.
@@ -238,6 +213,36 @@ impl Wire {
             .map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
             .collect();
         _ = poll(&mut fds, PollTimeout::from(10_u8));
+    }
+}
+
+/// Packets that are under way together.
+struct Burst {
+    /// The id of the first of them; the others follow.
+    first: u32,
+    /// What has to arrive of each, with its protocol. The last is the fence.
+    packets: Vec<Option<(u8, Vec<u8>)>>,
+    arrived: Vec<bool>,
+}
+
+impl Burst {
+    /// A packet has arrived.
+    fn enter(&mut self, protocol: u8, bytes: &[u8]) {
+        let Some(id) = bytes.last_chunk().copied().map(u32::from_be_bytes) else { return };
+        let at = id.wrapping_sub(self.first) as usize;
+        // Answers and errors may quote what they are about.
+        let is_it = self
+            .packets
+            .get(at)
+            .and_then(Option::as_ref)
+            .is_some_and(|(of, transport)| protocol == *of && bytes.ends_with(transport));
+        if is_it {
+            self.arrived[at] = true;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.arrived.last() == Some(&true)
     }
 }
 
