@@ -75,14 +75,19 @@ pub enum Error {
         reason: String,
     },
 
-    /// The program judges IPv6 addresses, this host has IPv6, and there is no ip6tables.
+    /// The program judges IPv6 addresses, this host has IPv6, and lacks a tool or a part of the kernel
+    /// for it. IPv4 is policed nevertheless.
     #[error(
-        "IPv6 is not policed: endpoints of this node have IPv6 addresses, but {tool} is not \
-         installed; install the package iptables (IPv4 is policed)"
+        "IPv6 is not policed, so not enforced for {endpoint}{}: {lack} (IPv4 is policed)",
+        and(*others)
     )]
     NoIpv6 {
-        /// The tool that is missing.
-        tool: String,
+        /// An endpoint with such an address, and the address.
+        endpoint: String,
+        /// How many other endpoints there are.
+        others: usize,
+        /// What is missing, and how to get it.
+        lack: Box<Error>,
     },
 
     /// A tool printed something that this crate does not understand.
@@ -121,5 +126,13 @@ fn refused(line: &Option<String>) -> String {
     match line {
         Some(line) => format!("`{line}`"),
         None => "the change".to_owned(),
+    }
+}
+
+fn and(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => " and one other endpoint".to_owned(),
+        others => format!(" and {others} other endpoints"),
     }
 }

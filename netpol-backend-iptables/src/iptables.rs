@@ -1,6 +1,6 @@
 //! The rules and sets of the host, made to agree with a ruleset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use netpol_core::program::Program;
 
 use crate::error::Error;
 use crate::plan::{Plan, Purpose, Step, Tool};
-use crate::render::{ClassSets, Options, drop_chain, render_after};
+use crate::render::{ClassSets, Options, drop_chain, label, render_after};
 use crate::ruleset::{Counters, Ruleset, Table};
 use crate::tool::{self, Program as ToolProgram};
 use crate::variant::{Known, Variant};
@@ -36,6 +36,8 @@ pub struct Iptables {
     variant: Known,
     ipset: ToolProgram,
     rules: BTreeMap<Family, RuleTools>,
+    /// What the kernel said when it was last asked for rules of IPv6 and had no place for them.
+    kernel_lacks: Option<Error>,
     /// What is in force, as far as we know, and when that was last looked at.
     written: Option<(Ruleset, Instant)>,
     /// Rules of an earlier run may be left in the other variant's tables.
@@ -92,6 +94,7 @@ impl Iptables {
             variant,
             ipset,
             rules,
+            kernel_lacks: None,
             written: None,
             other_variant_unknown: true,
         })
@@ -116,17 +119,32 @@ impl Iptables {
     /// # Errors
     ///
     /// If a tool refuses. Any step of the plan may be in force then; each allows only what the old or
-    /// the new program allows, and the next call goes on from there. If there is no ip6tables
-    /// although it is needed, IPv4 is policed nevertheless.
+    /// the new program allows, and the next call goes on from there. If endpoints have IPv6 addresses
+    /// and there is no ip6tables, or the kernel has no place for its rules, IPv4 is policed
+    /// nevertheless, and [`Error::NoIpv6`] names the endpoints.
     pub fn sync(&mut self, program: &Program) -> Result<Report, Error> {
         let ruleset = render_after(program, &self.options, &mut self.sets);
         let report = self.apply(ruleset)?;
-        let has_v6 = || program.endpoints().any(|it| it.addresses().iter().any(|it| it.is_ipv6()));
-        if !self.rules.contains_key(&Family::V6) && has_ipv6() && has_v6() {
-            let tool = format!("ip6tables-{}-restore", self.variant.word());
-            return Err(Error::NoIpv6 { tool });
+        match self.lack_of_ipv6(program) {
+            Some(error) => Err(error),
+            None => Ok(report),
         }
-        Ok(report)
+    }
+
+    /// Which endpoints are not policed for want of what IPv6 needs.
+    fn lack_of_ipv6(&mut self, program: &Program) -> Option<Error> {
+        let lack = match self.kernel_lacks.take() {
+            Some(lack) => lack,
+            None if self.rules.contains_key(&Family::V6) || !has_ipv6() => return None,
+            None => Error::Missing { tool: self.variant.ip6tables(), package: "iptables" },
+        };
+        let concerned = program.endpoints().filter_map(|entry| {
+            let address = entry.addresses().iter().find(|it| it.is_ipv6())?;
+            Some(format!("{} ({address})", label(entry)))
+        });
+        let mut concerned: BTreeSet<String> = concerned.collect();
+        let endpoint = concerned.pop_first()?;
+        Some(Error::NoIpv6 { endpoint, others: concerned.len(), lack: Box::new(lack) })
     }
 
     /// Puts a ruleset into force in place of what has its name: [`sync`](Self::sync) for a ruleset
@@ -163,16 +181,19 @@ impl Iptables {
     fn update(
         &mut self,
         present: Ruleset,
-        wanted: Ruleset,
+        mut wanted: Ruleset,
         mut report: Report,
     ) -> Result<Report, Error> {
+        wanted.tables.retain(|family, _| present.tables.contains_key(family));
         let nothing = present.tables.values().all(Table::is_empty);
         let plan = Plan::new(&present, wanted);
         self.carry_out(&plan, &mut report)?;
         if report.steps > 0 {
             report.change = if nothing { Change::Created } else { Change::Updated };
         }
-        self.written = Some((plan.into_target(), Instant::now()));
+        // As long as the kernel has no place for a family it is asked every time.
+        let complete = self.kernel_lacks.is_none();
+        self.written = complete.then(|| (plan.into_target(), Instant::now()));
         Ok(report)
     }
 
@@ -242,20 +263,32 @@ impl Iptables {
     ///
     /// As [`read`](Self::read).
     pub fn verify(&mut self, program: &Program) -> Result<Vec<Mismatch>, Error> {
-        let (present, _) = self.read_present(&self.options.name.nothing())?;
+        let nothing = self.options.name.nothing();
+        let (present, _) = self.read_present(&nothing)?;
         Ok(verify(&present, program))
     }
 
-    /// What is ours under the name of a ruleset, and the counters of its last rules.
-    fn read_present(&self, like: &Ruleset) -> Result<(Ruleset, BTreeMap<Family, Counters>), Error> {
+    /// What is ours under the name of a ruleset, and the counters of its last rules, for every family
+    /// that the host has rules of.
+    fn read_present(
+        &mut self,
+        like: &Ruleset,
+    ) -> Result<(Ruleset, BTreeMap<Family, Counters>), Error> {
         let mut present = Ruleset { name: like.name.clone(), tables: BTreeMap::new() };
         let mut counters = BTreeMap::new();
+        self.kernel_lacks = None;
         for (family, tools) in &self.rules {
-            let saved = tools.save.run(&["-c", "-t", "filter"], "")?;
-            counters.insert(*family, present.read_rules(*family, &saved)?);
+            match tools.save.run(&["-c", "-t", "filter"], "") {
+                Ok(saved) => _ = counters.insert(*family, present.read_rules(*family, &saved)?),
+                // IPv4 shall not suffer for it.
+                Err(error @ Error::Unsupported { .. }) if *family == Family::V6 => {
+                    self.kernel_lacks = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
         present.read_sets(&self.ipset.run(&["save"], "")?)?;
-        present.tables.retain(|family, _| self.rules.contains_key(family));
+        present.tables.retain(|family, _| counters.contains_key(family));
         Ok((present, counters))
     }
 
@@ -265,7 +298,8 @@ impl Iptables {
     ///
     /// As [`read`](Self::read).
     pub fn status(&mut self) -> Result<Status, Error> {
-        let (present, counters) = self.read_present(&self.options.name.nothing())?;
+        let nothing = self.options.name.nothing();
+        let (present, counters) = self.read_present(&nothing)?;
         let tables = present.tables.into_iter().filter(|(_, table)| !table.is_empty());
         let tables = tables.map(|(family, table)| {
             let denied = |direction| {
@@ -295,7 +329,8 @@ impl Iptables {
     /// If a tool refuses, or others use what is ours.
     pub fn remove(&mut self) -> Result<(), Error> {
         self.written = None;
-        let (present, _) = self.read_present(&self.options.name.nothing())?;
+        let nothing = self.options.name.nothing();
+        let (present, _) = self.read_present(&nothing)?;
         self.other_variant_unknown = true;
         let tables = present.tables.keys().map(|family| (*family, Table::default())).collect();
         let nothing = Ruleset { name: self.options.name.clone(), tables };

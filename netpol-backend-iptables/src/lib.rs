@@ -39,9 +39,10 @@
 //!
 //! # What it needs
 //!
-//! The tools `ipset` and `iptables`, and `ip6tables` if there are IPv6 addresses; the kernel's
-//! conntrack and the set types `hash:ip` and `hash:net`; `CAP_NET_ADMIN` in the user namespace that
-//! owns the network namespace. The legacy variant's lock file, `/run/xtables.lock`, has to be the
+//! The tools `ipset` and `iptables`, and `ip6tables` if there are IPv6 addresses: without it, or
+//! without its part of the kernel, IPv4 is policed and [`Error::NoIpv6`] names the endpoints for which
+//! IPv6 is not. The kernel's conntrack and the set types `hash:ip` and `hash:net`; `CAP_NET_ADMIN` in
+//! the user namespace that owns the network namespace. The legacy variant's lock file, `/run/xtables.lock`, has to be the
 //! host's, also in a container; the variable `XTABLES_LOCKFILE` names another, as for the tools
 //! themselves.
 //!

@@ -66,6 +66,12 @@ impl Default for Instance {
     }
 }
 
+impl AsRef<str> for Instance {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,9 +1,11 @@
 //! Runs the tools: iptables, ip6tables and ipset.
 //!
-//! The crate `iptables` was considered for the variant and the jumps. It keeps the variant that
-//! `--version` prints to itself, waits for the lock for ever, and makes one change per process; but a
-//! jump that has lost its place goes back by a deletion and an insertion in one commit, or packets
-//! pass in between.
+//! The crate `iptables` (0.6) was looked at for the variant and for the jumps, and can serve for
+//! neither. Of what `iptables --version` prints it keeps three numbers, and not the words that tell
+//! the variants apart; and it knows one name, `iptables` in the path, where a host may have both. It
+//! makes one change per process, so a jump that has lost its place would be deleted by one and put
+//! back by another, and packets would pass in between: here both are in the commit that replaces the
+//! chains. And it waits for the lock for ever (`--wait`), where a host wants to hear that it is held.
 
 use std::env;
 use std::fs::File;
@@ -83,7 +85,8 @@ impl Program {
             let advice = "load the modules ip_set, ip_set_hash_ip and ip_set_hash_net";
             return Error::Unsupported { tool, reason, advice };
         }
-        if has(&["rule set generation id", "missing kernel module"]) {
+        if has(&["rule set generation id", "missing kernel module", "Address family not supported"])
+        {
             let advice = "load the modules nf_tables, nft_compat, xt_set, xt_conntrack and \
                           xt_multiport, or use the legacy variant";
             return Error::Unsupported { tool, reason, advice };

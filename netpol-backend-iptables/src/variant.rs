@@ -9,8 +9,8 @@ use crate::tool::{self, Program};
 /// Which of the two that are called iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Variant {
-    /// The one that the host uses already: that has more rules of others, or else the one that is
-    /// called `iptables`.
+    /// The one that the host uses already: that has the chains by which a kubelet says which one it
+    /// uses, or else more rules of others, or else the one that is called `iptables`.
     #[default]
     Auto,
     /// The one that writes nf_tables rules.
@@ -28,6 +28,9 @@ impl fmt::Display for Variant {
         })
     }
 }
+
+/// What a kubelet makes for others to know which variant it uses (the second one before 1.27).
+const HINTS: [&str; 2] = [":KUBE-IPTABLES-HINT ", ":KUBE-KUBELET-CANARY "];
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +53,14 @@ impl Known {
         match self {
             Self::Nft => "nft",
             Self::Legacy => "legacy",
+        }
+    }
+
+    /// The tool that writes rules of IPv6.
+    pub(crate) fn ip6tables(self) -> &'static str {
+        match self {
+            Self::Nft => "ip6tables-nft-restore",
+            Self::Legacy => "ip6tables-legacy-restore",
         }
     }
 
@@ -77,7 +88,7 @@ impl Known {
 
     /// Which one the host uses already.
     pub(crate) fn in_use(name: &Instance) -> Self {
-        let [nft, legacy] = Self::ALL.map(|it| it.rules_of_others(name));
+        let [nft, legacy] = Self::ALL.map(|it| it.traces_of_others(name));
         if nft != legacy {
             return if nft > legacy { Self::Nft } else { Self::Legacy };
         }
@@ -91,14 +102,17 @@ impl Known {
         }
     }
 
-    fn rules_of_others(self, name: &Instance) -> usize {
+    /// Whether a kubelet says that it uses this one, and how many rules others have made with it.
+    fn traces_of_others(self, name: &Instance) -> (bool, usize) {
         if !self.may_be_in_use() {
-            return 0;
+            return (false, 0);
         }
         let saved = self.find("iptables", "save").and_then(|it| it.run(&[], "").ok());
         let saved = saved.unwrap_or_default();
+        let hinted = saved.lines().any(|line| HINTS.iter().any(|hint| line.starts_with(hint)));
         let rules = saved.lines().filter_map(|line| line.strip_prefix("-A "));
         // A jump to a chain of ours does not count either.
-        rules.filter(|rule| !rule.split(' ').any(|word| name.owns(word))).count()
+        let others = rules.filter(|rule| !rule.split(' ').any(|word| name.owns(word)));
+        (hinted, others.count())
     }
 }

@@ -76,13 +76,13 @@ impl Prefix {
         outcome: Outcome,
         profile: Option<ContentKey>,
     ) -> Self {
-        let table = Self::table(table);
+        let table = Self::table(table.as_str());
         Self { table, direction, outcome, profile: profile.map(|key| key.to_string()) }
     }
 
-    fn table(table: &Name) -> String {
+    fn table(table: &str) -> String {
         let room = MAX_PREFIX - ": ingress audited ".len() - Self::KEY - " ".len();
-        table.as_str().chars().take(room).collect()
+        table.chars().take(room).collect()
     }
 
     pub(crate) fn text(&self) -> Comment {
@@ -147,12 +147,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens to a group. There is one listener per group.
+    /// Listens to a group for what the rules of this name report: `table` of the
+    /// [options](crate::Options), or what another backend calls its own. There is one listener per
+    /// group.
     ///
     /// # Errors
     ///
     /// If the kernel has no NFLOG, or somebody else listens to the group.
-    pub fn open(group: u16, table: &Name) -> Result<Self, Error> {
+    pub fn open(group: u16, table: impl AsRef<str>) -> Result<Self, Error> {
         let mut socket = Socket::open()?;
         let mode = [&SNAP_LENGTH.to_be_bytes()[..], &[ulog::COPY_PACKET, 0]].concat();
         let (subsystem, kind) = (uapi::SUBSYS_ULOG, ulog::CONFIG);
@@ -163,7 +165,7 @@ impl Listener {
             w.raw(ulog::CONFIG_MODE, &mode);
             w.be32(ulog::CONFIG_TIMEOUT, TIMEOUT);
         })?;
-        let table = Prefix::table(table);
+        let table = Prefix::table(table.as_ref());
         Ok(Self { socket, table, heard: VecDeque::new() })
     }
 

@@ -235,7 +235,8 @@ fn groups<'l>(
     groups.map(|group| group.iter().copied().flat_map(with_address).collect()).collect()
 }
 
-fn label(endpoint: &EndpointEntry) -> String {
+/// What an endpoint is called.
+pub(crate) fn label(endpoint: &EndpointEntry) -> String {
     if endpoint.is_host() {
         format!("host {}", endpoint.name())
     } else {
