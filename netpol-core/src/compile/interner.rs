@@ -159,6 +159,20 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_back_before_it_is_swept_keeps_its_number() {
+        let mut names = Interner::<&str>::default();
+        let a = names.acquire(&"a");
+        names.settle();
+        names.release(a);
+        assert_eq!(names.settle().dying, [a]);
+        assert_eq!(names.acquire(&"a"), a);
+        names.sweep();
+        assert_eq!(names.find("a"), Some(a));
+        assert_ne!(names.acquire(&"b"), a);
+        assert!(names.settle().born.contains(&a));
+    }
+
+    #[test]
     fn what_never_settled_is_freed_in_silence() {
         let mut names = Interner::<&str>::default();
         let a = names.acquire(&"a");

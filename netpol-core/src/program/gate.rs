@@ -132,14 +132,19 @@ mod tests {
         use Protocol::{Sctp, Tcp, Udp};
         let edges = [(Tcp, 0), (Tcp, 443), (Udp, 0), (Udp, u16::MAX), (Sctp, u16::MAX)];
         let many = [(Tcp, 0), (Tcp, 1), (Tcp, 443), (Udp, 53), (Udp, u16::MAX), (Sctp, u16::MAX)];
-        for (ports, is_few) in [(&edges[..], true), (&many[..], false), (&[], true)] {
+        let long: Vec<_> = (1..20).map(|it| (Udp, it * 3)).collect();
+        let lists = [(&edges[..], true), (&many[..], false), (&long[..], false), (&[], true)];
+        for (ports, is_few) in lists {
             let map = map_of(ports);
             let gate = Ports::new(&map);
             assert_eq!(matches!(gate, Ports::Few { .. }), is_few);
             for protocol in Protocol::ALL {
                 for port in 0..=u16::MAX {
                     let traffic = Traffic::Port(protocol, port);
-                    assert_eq!(gate.class_of(traffic), map.class_of(traffic), "{traffic}");
+                    let own = (100..).zip(ports).find(|(_, own)| **own == (protocol, port));
+                    let wanted = own.map_or(ClassId(7), |(class, _)| ClassId(class));
+                    let found = [gate.class_of(traffic), map.class_of(traffic)];
+                    assert_eq!(found, [wanted; 2], "{traffic}");
                 }
             }
             for other in [0, 1, 6, 255] {
