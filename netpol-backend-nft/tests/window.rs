@@ -25,7 +25,7 @@ use length::{first_seed, length};
 use netpol_backend_nft::{Interference, Nft, Process};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{End, Flow, Objects, Traffic};
+use netpol_core::model::{Flow, Traffic};
 use netpol_core::program::Program;
 use netpol_core::testing::{Choices, edit, flows_of_interest, world};
 use support::{busiest_node, in_namespace, open};
@@ -67,8 +67,7 @@ impl Scene {
         let mut choices = Choices::from_seed(seed, 3000);
         let (mut objects, options) = world(&mut choices);
         let (other, _) = world(&mut choices);
-        let mut flows = flows_of_interest(&objects);
-        flows.retain(|flow| !is_of_two_nodes(flow, &objects));
+        let flows = flows_of_interest(&objects);
         let scope = busiest_node(&objects);
         let programs: Vec<Program> = (0..PROGRAMS)
             .map(|_| {
@@ -84,14 +83,6 @@ impl Scene {
         });
         Self { probes: choose(probes.collect()), programs }
     }
-}
-
-/// Whether an end has an address that nodes share: which of them is this?
-fn is_of_two_nodes(flow: &Flow, objects: &Objects) -> bool {
-    [&flow.source, &flow.destination].into_iter().any(|end| match end {
-        End::Address(it) => objects.nodes.iter().filter(|at| at.addresses.contains(it)).count() > 1,
-        End::Endpoint { .. } => false,
-    })
 }
 
 /// Answers of other protocols look like beginnings.

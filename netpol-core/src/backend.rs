@@ -24,6 +24,8 @@ use std::error;
 use std::fmt;
 use std::ops::AddAssign;
 
+use ipnet::IpNet;
+
 use crate::model::{Direction, Flow};
 use crate::program::Program;
 
@@ -40,6 +42,23 @@ pub trait Backend: fmt::Debug + Send {
     ///
     /// What is in force then is the old program, the new one, or a step in between; the next call goes on from there.
     fn sync(&mut self, program: &Program) -> Result<Report, Error>;
+
+    /// From the next [`sync`](Self::sync) on, denies what addresses of these ranges send and receive while no endpoint
+    /// in the program's scope has them, whatever their number; of a packet from or for the host itself the host's end
+    /// is not asked. So a new endpoint of this host gets no access before it is in the program.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Unsupported`](ErrorKind::Unsupported), if the backend cannot: nothing has changed then.
+    fn deny_unknown(&mut self, ranges: &[IpNet]) -> Result<(), Error> {
+        match ranges {
+            [] => Ok(()),
+            _ => {
+                let text = format!("{} cannot deny addresses that no endpoint has", self.name());
+                Err(Error::new(ErrorKind::Unsupported, text))
+            }
+        }
+    }
 
     /// Reads back what is in force and compares it with the program, for every kind of packet that either can tell
     /// apart. No mismatch is the proof that they agree.

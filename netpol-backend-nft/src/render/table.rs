@@ -282,15 +282,13 @@ impl TableRenderer {
     fn dispatch(&mut self, source: &Source<'_>, difference: &mut TableDifference) {
         for (direction, old) in Direction::ALL.into_iter().zip(&mut self.dispatch) {
             let mut new = BTreeMap::new();
-            for local in source.by_precedence() {
+            for local in source.locals.values() {
                 let side = self.sides.get(&(local.entry.profile(), direction));
                 let Some(verdict) = side.and_then(|side| side.entry.as_ref()) else { continue };
                 for address in local.addresses(self.family) {
-                    new.entry(address).or_insert_with(|| AddressVerdict {
-                        address,
-                        comment: Some(local.comment.clone()),
-                        verdict: verdict.clone(),
-                    });
+                    let comment = Some(local.comment.clone());
+                    let verdict = verdict.clone();
+                    new.insert(address, AddressVerdict { address, comment, verdict });
                 }
             }
             let comment = match direction {
@@ -311,11 +309,8 @@ impl TableRenderer {
 
     /// NP-SELF-1, C-HAIR-1: source and destination of what judged endpoints send to themselves.
     fn exempt(&mut self, source: &Source<'_>, first: bool, difference: &mut TableDifference) {
-        let groups = self.groups(source);
-        let pairs = groups
-            .iter()
-            .flat_map(|group| group.iter().flat_map(|(a, _)| group.iter().map(|(b, _)| (*a, *b))));
-        let new: BTreeSet<(IpAddr, IpAddr)> = pairs.collect();
+        let judged = source.locals.values().filter(|local| source.judges(local));
+        let new: BTreeSet<_> = judged.flat_map(|local| self.with_itself(source, local)).collect();
         let [before, now] = [&self.pairs, &new].map(|it| it.iter().copied().collect());
         let elements = Elements::AddressPairs;
         let comment = "an endpoint may reach itself";
@@ -324,20 +319,16 @@ impl TableRenderer {
         self.pairs = new;
     }
 
-    /// The addresses of judged endpoints, together where they reach themselves by each other.
-    fn groups<'s>(&self, source: &Source<'s>) -> Vec<Vec<(IpAddr, &'s EndpointEntry)>> {
-        let judged = source.locals.values().filter(|local| {
-            let profile = source.now.profile(local.entry.profile());
-            Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
-        });
-        let (hosts, ordinary): (Vec<_>, Vec<_>) = judged.partition(|local| local.entry.is_host());
-        // All host-network endpoints of a node are the node itself.
-        let groups = ordinary.chunks(1).chain([hosts.as_slice()]);
-        let of = |local: &&'s Local| {
-            let entry = &local.entry;
-            local.addresses(self.family).map(move |own| (own, entry)).collect::<Vec<_>>()
-        };
-        groups.map(|group| group.iter().flat_map(of).collect()).collect()
+    /// The pairs of addresses between which an endpoint's traffic is traffic with itself. All host-network
+    /// endpoints of a node are the node, and nodes may share addresses.
+    fn with_itself(&self, source: &Source<'_>, local: &Local) -> Vec<(IpAddr, IpAddr)> {
+        let own: Vec<IpAddr> = local.addresses(self.family).collect();
+        if !local.entry.is_host() {
+            return own.iter().flat_map(|a| own.iter().map(|b| (*a, *b))).collect();
+        }
+        let same = own.iter().flat_map(|a| source.now.same_host(*a).map(|b| (*a, b)));
+        let same = same.filter(|(_, b)| Family::of(*b) == self.family);
+        same.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
     }
 
     /// CH-SELF: who is judged otherwise when it reaches itself than when it reaches others
@@ -348,23 +339,17 @@ impl TableRenderer {
         keys: &mut ClassKeys,
         difference: &mut TableDifference,
     ) {
+        // The own node is exempt from the host's profile as from those of its pods, but not from
+        // the one for traffic with itself.
+        let differs =
+            |entry: &EndpointEntry| entry.is_host() || entry.own_profile() != Some(entry.profile());
+        let judged = source.locals.values().filter(|local| source.judges(local));
+        let judged = judged.filter(|local| differs(&local.entry));
+        let pairs: BTreeSet<_> = judged.flat_map(|local| self.with_itself(source, local)).collect();
         let mut uses = Vec::new();
         let mut new = BTreeMap::new();
-        for group in self.groups(source) {
-            // The own node is exempt from the host's profile as from those of its pods, but not from
-            // the one for traffic with itself.
-            let differs = |entry: &EndpointEntry| {
-                entry.is_host() || entry.own_profile() != Some(entry.profile())
-            };
-            if !group.iter().any(|(_, entry)| differs(entry)) {
-                continue;
-            }
-            for sender in &group {
-                for receiver in &group {
-                    let verdict = self.own(source, keys, [*sender, *receiver], &mut uses);
-                    new.entry((sender.0, receiver.0)).or_insert(verdict);
-                }
-            }
+        for (sender, receiver) in pairs {
+            new.insert((sender, receiver), self.own(source, keys, sender, receiver, &mut uses));
         }
         let released = std::mem::replace(&mut self.own_uses, uses);
         self.release(&released);
@@ -387,17 +372,19 @@ impl TableRenderer {
         &mut self,
         source: &Source<'_>,
         keys: &mut ClassKeys,
-        [sender, receiver]: [(IpAddr, &EndpointEntry); 2],
+        sender: IpAddr,
+        receiver: IpAddr,
         uses: &mut Vec<Name>,
     ) -> Verdict {
         let program = source.now;
-        let [sends, receives] = [(sender.1, Direction::Egress), (receiver.1, Direction::Ingress)]
-            .map(|(entry, direction)| {
-                let profile = program.profile(entry.own_profile()?);
+        let [sends, receives] = [(sender, Direction::Egress), (receiver, Direction::Ingress)].map(
+            |(address, direction)| {
+                let own = program.endpoint_at(address)?.own_profile()?;
+                let profile = program.profile(own);
                 let side = profile.side(direction)?;
                 let exits = exits(source, keys, profile, direction);
                 let judged = judge(side, &exits, &policies(profile), |_, traffic| {
-                    let decision = program.decide(&Flow::new(sender.0, receiver.0, traffic));
+                    let decision = program.decide(&Flow::new(sender, receiver, traffic));
                     let decision = match direction {
                         Direction::Egress => decision.egress,
                         Direction::Ingress => decision.ingress,
@@ -406,7 +393,8 @@ impl TableRenderer {
                 });
                 uses.extend(self.acquire(source, &exits, judged.ports));
                 judged.entry
-            });
+            },
+        );
         let verdicts = [sends, Some(receives.unwrap_or(Verdict::Accept))];
         let verdicts: Vec<Verdict> = verdicts.into_iter().flatten().collect();
         if let [only] = verdicts.as_slice() {
@@ -487,12 +475,11 @@ impl TableRenderer {
     }
 }
 
-impl<'s> Source<'s> {
-    /// Ordinary endpoints before hosts: an address that both claim is the former's.
-    fn by_precedence(&self) -> impl Iterator<Item = &'s Local> {
-        let locals = self.locals;
-        let of = move |host| locals.values().filter(move |it| it.entry.is_host() == host);
-        of(false).chain(of(true))
+impl Source<'_> {
+    /// Whether an endpoint's policies judge anything.
+    fn judges(&self, local: &Local) -> bool {
+        let profile = self.now.profile(local.entry.profile());
+        Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
     }
 }
 

@@ -8,6 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use crate::model::{Direction, Family, Flow, Protocol, Traffic};
 use crate::program::{ClassId, EndpointEntry, Program, successor};
 
@@ -152,6 +154,8 @@ pub struct Boundaries {
     ranges: Vec<Vec<(IpAddr, IpAddr)>>,
     pairs: BTreeSet<(IpAddr, IpAddr)>,
     ports: BTreeSet<u16>,
+    /// Where addresses are denied everything that no endpoint in scope has.
+    closed: Vec<IpNet>,
 }
 
 impl Boundaries {
@@ -164,6 +168,7 @@ impl Boundaries {
             ranges: Vec::new(),
             pairs: BTreeSet::new(),
             ports: BTreeSet::from([0, u16::MAX]),
+            closed: Vec::new(),
         }
     }
 
@@ -190,6 +195,14 @@ impl Boundaries {
         self.ports.extend([first, last].into_iter().chain(neighbours.into_iter().flatten()));
     }
 
+    /// Ranges in which the rules are to deny what no endpoint in the program's scope sends or receives
+    /// ([`Backend::deny_unknown`](super::Backend::deny_unknown)): the program does not know of that.
+    pub fn closed(&mut self, ranges: impl IntoIterator<Item = IpNet>) {
+        let family = self.family;
+        self.closed = ranges.into_iter().filter(|it| Family::of(it.addr()) == family).collect();
+        self.ranges.extend(self.closed.iter().map(|it| vec![(it.network(), it.broadcast())]));
+    }
+
     fn mark(&mut self, address: IpAddr, mark: Mark) {
         self.marks.entry(address).or_default().push(mark);
     }
@@ -199,7 +212,12 @@ impl Boundaries {
         let family = self.family;
         for entry in entries {
             let own: Vec<IpAddr> = addresses(entry, family).collect();
-            self.pairs.extend(own.iter().flat_map(|a| own.iter().map(|b| (*a, *b))));
+            for address in &own {
+                let hosts = program.same_host(*address).filter(|it| Family::of(*it) == family);
+                let hosts = hosts.filter(|_| entry.is_host());
+                let same = own.iter().copied().chain(hosts);
+                self.pairs.extend(same.flat_map(|it| [(*address, it), (it, *address)]));
+            }
             let [profile, own_profile] = [Some(entry.profile()), entry.own_profile()]
                 .map(|id| id.map_or(0, |id| std::ptr::from_ref(program.profile(id)).addr()));
             for address in own {
@@ -309,7 +327,11 @@ fn compare<U>(
     let traffic: Vec<Traffic> =
         boundaries.ports.iter().flat_map(of_protocols).chain(others).collect();
 
-    let judged = |address| endpoints.contains_key(address);
+    let closed = std::mem::take(&mut boundaries.closed);
+    let is_closed = |address: &IpAddr| {
+        !endpoints.contains_key(address) && closed.iter().any(|range| range.contains(address))
+    };
+    let judged = |address| endpoints.contains_key(address) || is_closed(address);
     let across = representatives.iter().flat_map(|source| {
         let rest = representatives.iter();
         rest.filter(move |destination| judged(source) || judged(destination))
@@ -323,8 +345,12 @@ fn compare<U>(
         let paths = paths.into_iter().filter(|(_, applies)| *applies).map(|(path, _)| path);
         for (index, carried) in traffic.iter().enumerate() {
             let flow = Flow::new(source, destination, *carried);
-            let allowed = program.decide(&flow).is_allowed();
+            let decided = program.decide(&flow).is_allowed();
             for path in paths.clone() {
+                // Of the two ends the host's own is nobody who could be unknown.
+                let unknown = path != Path::FromHost && is_closed(&source)
+                    || path != Path::ToHost && is_closed(&destination);
+                let allowed = decided && !unknown;
                 let mut passes = |standing| {
                     judge(&Packet { source, destination, traffic: *carried, standing, path })
                 };

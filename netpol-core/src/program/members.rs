@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::model::Family;
+use crate::model::{Family, HostNetworkSubjects};
 
 use super::{Class, ClassId, IdentityId, Known, NodeId, Program, Scope, Verdict};
 
@@ -90,6 +90,22 @@ impl Program {
             return Some(Verdict::Allow);
         }
         single.known.then(|| class.verdict(single.identity))
+    }
+
+    /// With which addresses an address has the traffic of a host with itself, where hosts are policed: those of every
+    /// node that has it, its own among them, as far as no ordinary endpoint has them (M4). Nodes may share addresses.
+    ///
+    /// `O(n)` in the addresses of nodes.
+    pub fn same_host(&self, address: IpAddr) -> impl Iterator<Item = IpAddr> {
+        let policed = self.inner.options.host_network_subjects == HostNetworkSubjects::Policed;
+        let addresses = &self.inner.addresses;
+        let nodes_at = |address| match self.endpoint_at(address) {
+            Some(entry) if !entry.host => &[],
+            _ => addresses.nodes_at(address),
+        };
+        let nodes = if policed { nodes_at(address) } else { &[] };
+        let shares = move |other: &IpAddr| nodes_at(*other).iter().any(|it| nodes.contains(it));
+        addresses.nodes.keys().copied().filter(shares)
     }
 
     /// The addresses of the blocks that a class makes an exception of, single addresses aside.
