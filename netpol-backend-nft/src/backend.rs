@@ -1,5 +1,6 @@
 //! nf_tables as a backend that a host can choose at run time.
 
+use ipnet::IpNet;
 use netpol_core::backend::{self, Backend, ErrorKind, Mismatch, Report, Status};
 use netpol_core::program::Program;
 
@@ -13,6 +14,11 @@ impl Backend for Nft {
 
     fn sync(&mut self, program: &Program) -> Result<Report, backend::Error> {
         Ok(Self::sync(self, program)?)
+    }
+
+    fn deny_unknown(&mut self, ranges: &[IpNet]) -> Result<(), backend::Error> {
+        Self::deny_unknown(self, ranges);
+        Ok(())
     }
 
     fn verify(&mut self, program: &Program) -> Result<Vec<Mismatch>, backend::Error> {
@@ -39,6 +45,7 @@ impl From<Error> for backend::Error {
             | Error::TooLarge { .. }
             | Error::Oversized
             | Error::Protocol(_)
+            | Error::OtherNamespace
             | Error::Name(_) => ErrorKind::Refused,
         };
         Self::new(kind, error)

@@ -1,149 +1,188 @@
 //! What a rendering costs a packet, and why it is rendered so.
-//!
-//! The figures are the kernel's own, measured on Linux 6.18 as differences to a ruleset that only
-//! accepts established connections (about 3200 ns for the first packet of a connection).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use netpol_core::model::Family;
 use netpol_core::program::Program;
 
 use crate::name::Name;
-use crate::render::{Options, WIDEST_LISTED, render};
-use crate::ruleset::{Elements, Set};
+use crate::price::{self, LookUp, Price};
+use crate::render::{Options, WIDEST_LISTED, render, size_of};
+use crate::ruleset::{Chain, Elements, Set, Statement};
 
-/// A look-up in a hash set of a declared size, keys of 4 bytes.
-const HASH: u32 = 33;
-/// The same with keys of 8 to 32 bytes.
-const LONG_HASH: u32 = 60;
-/// A look-up in an interval set, by how many intervals there are at most.
-const INTERVALS: [(usize, u32); 8] = [
-    (1, 68),
-    (3, 107),
-    (10, 170),
-    (100, 290),
-    (1_000, 390),
-    (10_000, 540),
-    (100_000, 650),
-    (usize::MAX, 700),
-];
-/// Bytes of kernel memory for an element: of a hash set that is three quarters full, of an interval
-/// set, of a map to verdicts.
-const HASH_BYTES: usize = 135;
-const INTERVAL_BYTES: usize = 186;
-/// The first interval of a set takes this much more.
-const INTERVAL_SET_BYTES: usize = 17_000;
-
-/// What the rendering of a program costs, set by set: prints as a table with reasons.
+/// What the rendering of a program costs, look-up by look-up: prints as a table with reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CostExplanation {
-    /// The sets and maps, those of IPv4 first.
-    pub sets: Vec<SetCost>,
+    /// The sets and maps, and the rules that stand for one; those of IPv4 first.
+    pub costs: Vec<Cost>,
 }
 
-/// What one set costs.
+/// What one look-up costs, and what it would cost otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetCost {
+pub struct Cost {
     /// Of which table.
     pub family: Family,
-    /// Its name.
+    /// The set or map, or the chain that has the rules.
     pub name: Name,
-    /// How it is stored.
-    pub kind: SetKind,
-    /// How many elements it has.
+    /// Among how many elements, or ranges.
     pub elements: usize,
-    /// How long a look-up takes, in nanoseconds, about.
-    pub nanoseconds: u32,
-    /// How much kernel memory it takes, in bytes, about.
-    pub bytes: usize,
-}
-
-/// How a set is stored in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetKind {
-    /// A hash table of a declared size.
-    Hash,
-    /// Sorted intervals.
-    Intervals,
+    /// How it is done.
+    pub chosen: Price,
+    /// How else it could have been done.
+    pub rejected: Vec<Price>,
 }
 
 /// What the rendering of a program costs, and why it is rendered so. Pure, like [`render`].
 #[must_use]
 pub fn explain_cost(program: &Program, options: &Options) -> CostExplanation {
     let ruleset = render(program, options);
-    let sets = ruleset.tables.iter().flat_map(|(family, table)| {
-        table.sets.iter().map(|(name, set)| SetCost::of(*family, name.clone(), set))
+    let costs = ruleset.tables.iter().flat_map(|(family, table)| {
+        let sets = table.sets.iter().map(move |(name, set)| Cost::of_set(*family, name, set));
+        let rules =
+            table.chains.iter().flat_map(move |(name, it)| Cost::of_rules(*family, name, it));
+        sets.chain(rules)
     });
-    CostExplanation { sets: sets.collect() }
+    CostExplanation { costs: costs.collect() }
 }
 
-impl SetCost {
-    fn of(family: Family, name: Name, set: &Set) -> Self {
+impl Cost {
+    fn of_set(family: Family, name: &Name, set: &Set) -> Self {
         let elements = set.elements.len();
-        let (kind, nanoseconds, bytes) = if set.elements.is_interval() {
-            let steps = INTERVALS.iter().find(|(most, _)| elements <= *most);
-            let nanoseconds = steps.map_or(0, |(_, nanoseconds)| *nanoseconds);
-            let bytes = INTERVAL_SET_BYTES + elements * INTERVAL_BYTES;
-            (SetKind::Intervals, nanoseconds, bytes)
-        } else {
-            let is_long = match set.elements {
-                Elements::PortVerdicts(_) => false,
-                Elements::AddressPairs(_) | Elements::PairVerdicts(_) => true,
-                _ => family == Family::V6,
-            };
-            let buckets = set.size.map_or(0, |size| size as usize / 3 * 4 * 8);
-            (SetKind::Hash, if is_long { LONG_HASH } else { HASH }, buckets + elements * HASH_BYTES)
+        let size = set.size.unwrap_or_default();
+        let key = match family {
+            Family::V4 => 4,
+            Family::V6 => 16,
         };
-        Self { family, name, kind, elements, nanoseconds, bytes }
+        let (chosen, rejected) = match &set.elements {
+            Elements::Addresses(_) | Elements::AddressVerdicts(_) => (
+                price::of_address_hash(elements, size, key),
+                vec![price::of_address_rules(elements), price::of_address_intervals(elements)],
+            ),
+            Elements::AddressPairs(_) | Elements::PairVerdicts(_) => (
+                price::of_address_hash(elements, size, 2 * key),
+                vec![price::of_address_rules(2 * elements)],
+            ),
+            Elements::AddressRanges(_) => {
+                (price::of_address_intervals(elements), vec![price::of_address_rules(elements)])
+            }
+            Elements::PortVerdicts(_) => (
+                price::of_port_hash(elements, size),
+                vec![price::of_port_rules(elements), price::of_port_intervals(elements)],
+            ),
+            Elements::PortRangeVerdicts(_) => {
+                (price::of_port_intervals(elements), vec![price::of_port_rules(elements)])
+            }
+        };
+        Self { family, name: name.clone(), elements, chosen, rejected }
     }
 
-    /// Why it is stored so, and not otherwise.
+    /// Rules that compare with what could have been elements of a set.
+    fn of_rules(family: Family, name: &Name, chain: &Chain) -> Vec<Self> {
+        let mut blocks = 0;
+        // By protocol, and whether they are wide: how many, and of how many ports.
+        let mut ports: BTreeMap<(Option<u8>, bool), (usize, usize)> = BTreeMap::new();
+        for rule in &chain.rules {
+            let protocol = rule.statements.iter().find_map(|statement| match statement {
+                Statement::Protocol(number) => Some(*number),
+                _ => None,
+            });
+            for statement in &rule.statements {
+                match statement {
+                    Statement::AddressBetween(..) => blocks += 1,
+                    Statement::PortBetween(first, last) => {
+                        let width = u32::from(*last) - u32::from(*first) + 1;
+                        let counts = ports.entry((protocol, width > WIDEST_LISTED)).or_default();
+                        counts.0 += 1;
+                        counts.1 += width as usize;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let of = |elements, chosen, rejected| {
+            let (name, rejected) = (name.clone(), vec![rejected]);
+            Self { family, name, elements, chosen, rejected }
+        };
+        let ports = ports.into_iter().map(|((_, wide), (count, ports))| {
+            let map = match wide {
+                true => price::of_port_intervals(count),
+                false => price::of_port_hash(ports, size_of(ports)),
+            };
+            of(count, price::of_port_rules(count), map)
+        });
+        let intervals = price::of_address_intervals(blocks);
+        let blocks = (blocks > 0).then(|| of(blocks, price::of_address_rules(blocks), intervals));
+        ports.chain(blocks).collect()
+    }
+
+    /// Why it is done so, and not otherwise.
     #[must_use]
     pub fn reason(&self) -> &'static str {
-        match (self.kind, self.name.as_str().split('-').next().unwrap_or_default()) {
-            (SetKind::Intervals, "blocks") => {
-                "address blocks need intervals; single addresses are kept apart, so that a pod costs a \
-                 hash look-up and no commit grows with the blocks"
+        let prefix = self.name.as_str().split('-').next().unwrap_or_default();
+        match (self.chosen.look_up, prefix) {
+            (LookUp::Rules, _) => "so few of them cost less by a rule each",
+            (LookUp::Intervals, "blocks" | "closed") => {
+                "so many address blocks need intervals; single addresses are kept apart, so that a pod \
+                 costs a hash look-up and no commit grows with the blocks"
             }
-            (SetKind::Intervals, _) => {
+            (LookUp::Intervals, _) => {
                 "ranges wider than 16 ports; narrower ones are listed port by port, where a look-up \
-                 costs a third"
+                 costs half"
             }
-            (SetKind::Hash, "egress" | "ingress") => {
-                "one look-up finds the endpoint, whoever it is"
+            (LookUp::Hash, "egress" | "ingress") => {
+                "one look-up finds the endpoint, whoever it is; with rules each would cost all others"
             }
-            (SetKind::Hash, "allow" | "deny") => {
-                "one union of all peers of a class: one look-up, however many policies"
+            (LookUp::Hash, "allow" | "deny") => {
+                "one union of all peers of a class: a pod that comes or goes is an element, and no \
+                 rule changes"
             }
-            (SetKind::Hash, _) => "exact keys: a hash of a declared size is the fastest",
+            (LookUp::Hash, _) => "exact keys that change one by one: a hash of a declared size",
         }
     }
 }
 
 impl CostExplanation {
-    /// Kernel memory of all sets, in bytes, about.
+    /// Kernel memory of all look-ups, in bytes, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.sets.iter().map(|set| set.bytes).sum()
+        self.costs.iter().map(|cost| cost.chosen.bytes).sum()
     }
 }
 
 impl fmt::Display for CostExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<40} {:>9} {:>9} {:>9}  why", "set", "elements", "ns", "bytes")?;
-        for set in &self.sets {
-            let family = match set.family {
+        let [set, elements, ns, bytes] = ["look-up", "elements", "ns", "bytes"];
+        writeln!(f, "{set:<40} {elements:>9} {ns:>6} {bytes:>9}  {:<10} why", "by")?;
+        for cost in &self.costs {
+            let family = match cost.family {
                 Family::V4 => "ip",
                 Family::V6 => "ip6",
             };
-            let name = format!("{family} {}", set.name);
-            let SetCost { elements, nanoseconds, bytes, .. } = set;
-            writeln!(f, "{name:<40} {elements:>9} {nanoseconds:>9} {bytes:>9}  {}", set.reason())?;
+            let name = format!("{family} {}", cost.name);
+            let Cost { elements, chosen, .. } = cost;
+            let Price { look_up, nanoseconds, bytes } = chosen;
+            let by = look_up.to_string();
+            write!(f, "{name:<40} {elements:>9} {nanoseconds:>6} {bytes:>9}  {by:<10} ")?;
+            write!(f, "{}", cost.reason())?;
+            let mut separator = "; not by ";
+            for Price { look_up, nanoseconds, bytes } in &cost.rejected {
+                write!(f, "{separator}{look_up} ({nanoseconds} ns, {bytes} bytes)")?;
+                separator = ", ";
+            }
+            writeln!(f)?;
         }
-        writeln!(
-            f,
-            "ranges of at most {WIDEST_LISTED} ports are listed; about {} KiB of kernel memory",
-            self.bytes().div_ceil(1024)
-        )
+        let memory = self.bytes().div_ceil(1024);
+        writeln!(f, "about {memory} KiB of kernel memory; nanoseconds are those of a miss")
+    }
+}
+
+impl fmt::Display for LookUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Hash => "hash",
+            Self::Intervals => "intervals",
+            Self::Rules => "rules",
+        })
     }
 }

@@ -70,6 +70,10 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The calling thread has entered another network namespace.
+    #[error("the calling thread is in another network namespace than the one that was opened")]
+    OtherNamespace,
+
     /// A name does not fit nf_tables.
     #[error(transparent)]
     Name(#[from] NameError),

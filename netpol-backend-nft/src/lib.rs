@@ -63,8 +63,8 @@
 //! - Services must be translated before the forward hook, as kube-proxy does it: what is judged is
 //!   the address behind them (M5).
 //! - A denied packet is dropped, never rejected.
-//! - Reports name the profile by content ([`nflog::Prefix`]), and [`resolve`](resolve()) and
-//!   [`nflog::Packet::explain`] tell whose it is and why; which program was in force is not in them.
+//! - Reports name the profile by content, and the generation since which it has been in force
+//!   ([`nflog::Prefix`]); [`resolve`](resolve()) and [`nflog::Packet::explain`] tell whose it is and why.
 //! - Connections that a change forbids go on until [`conntrack`] cuts them; see there for a setting
 //!   of the kernel that matters.
 #![forbid(unsafe_code)]
@@ -78,7 +78,9 @@ mod monitor;
 mod name;
 pub mod nflog;
 mod nft;
+mod others;
 pub mod plan;
+mod price;
 mod render;
 mod resolve;
 pub mod ruleset;
@@ -86,12 +88,13 @@ mod socket;
 mod verify;
 mod wire;
 
-pub use cost::{CostExplanation, SetCost, SetKind, explain_cost};
+pub use cost::{Cost, CostExplanation, explain_cost};
 pub use error::{Error, Object, Refusal};
 pub use monitor::{Interference, Monitor, Process};
 pub use name::{Comment, Name, NameError};
 pub use netpol_core::backend::{Change, Report, TableStatus};
 pub use nft::{ClassCount, Nft, Status};
+pub use price::{LookUp, Price};
 pub use render::{Log, Options, render};
 pub use resolve::{Resolved, Told, resolve};
 pub use verify::{Mismatch, verify};

@@ -92,7 +92,7 @@ impl AsFd for Monitor {
 }
 
 /// Whether a notification is about a table of this name.
-fn is_about(message: Message<'_>, kind: u8, name: &Name) -> bool {
+pub(crate) fn is_about(message: Message<'_>, kind: u8, name: &Name) -> bool {
     // All objects have their table's name, and tables their own, in the first attribute.
     let known = msg::NEWTABLE..=msg::DELSETELEM;
     known.contains(&kind) && message.attributes().text(table::NAME) == Some(name.as_str())

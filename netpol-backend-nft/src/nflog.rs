@@ -49,9 +49,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The text at the beginning of a report: what became of the packet, and by which table and profile.
-/// Printed as `netpol: ingress denied 6f1c0a... `, 63 characters at most, as other tools show it, and
-/// read back by [`parse`](Self::parse); [`resolve`](crate::resolve()) tells what the key stands for.
+/// The text at the beginning of a report: what became of the packet, and by which table, profile and
+/// generation. Printed as `netpol: ingress denied 6f1c0a... 691f12c0 `, 63 characters at most, as other
+/// tools show it, and read back by [`parse`](Self::parse); [`resolve`](crate::resolve()) tells what the
+/// key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     /// The name of the table, cut if it is very long.
@@ -64,24 +65,33 @@ pub struct Prefix {
     /// every node, and another as soon as its policies say anything else. None for packets that no
     /// profile judged.
     pub profile: Option<String>,
+    /// Since which generation of programs the rules of the profile have said this: the second in which
+    /// the first of them was put into force, counted from 1970. Programs that leave the profile as it is
+    /// leave the number as well, and so does a process that takes the rules over from another; so every
+    /// program that was in force from then on until the packet has this profile. None in rules that have
+    /// never been in a kernel.
+    pub generation: Option<u32>,
 }
 
 impl Prefix {
-    /// The digits of a profile's key.
+    /// The digits of a profile's key, and of a generation.
     const KEY: usize = 20;
+    const GENERATION: usize = 8;
 
     pub(crate) fn new(
         table: &Name,
         direction: Direction,
         outcome: Outcome,
         profile: Option<ContentKey>,
+        generation: Option<u32>,
     ) -> Self {
         let table = Self::table(table.as_str());
-        Self { table, direction, outcome, profile: profile.map(|key| key.to_string()) }
+        let profile = profile.map(|key| key.to_string());
+        Self { table, direction, outcome, profile, generation }
     }
 
     fn table(table: &str) -> String {
-        let room = MAX_PREFIX - ": ingress audited ".len() - Self::KEY - " ".len();
+        let room = MAX_PREFIX - ": ingress audited   ".len() - Self::KEY - Self::GENERATION;
         table.chars().take(room).collect()
     }
 
@@ -98,19 +108,25 @@ impl Prefix {
         let direction = Direction::ALL.into_iter().find(|it| it.to_string() == direction)?;
         let outcome = words.next()?;
         let outcome = Outcome::ALL.into_iter().find(|it| it.to_string() == outcome)?;
-        let is_key = |word: &&str| {
-            word.len() == Self::KEY && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+        let is_hex = |word: &str, digits| {
+            word.len() == digits && word.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
-        let profile = words.next().filter(is_key).map(str::to_owned);
-        Some(Self { table: table.to_owned(), direction, outcome, profile })
+        let profile = words.next().filter(|it| is_hex(it, Self::KEY)).map(str::to_owned);
+        let generation =
+            words.next().filter(|it| profile.is_some() && is_hex(it, Self::GENERATION));
+        let generation = generation.and_then(|it| u32::from_str_radix(it, 16).ok());
+        Some(Self { table: table.to_owned(), direction, outcome, profile, generation })
     }
 }
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} {} ", self.table, self.direction, self.outcome)?;
-        match &self.profile {
-            Some(profile) => write!(f, "{profile} "),
+        if let Some(profile) = &self.profile {
+            write!(f, "{profile} ")?;
+        }
+        match self.generation {
+            Some(generation) => write!(f, "{generation:08x} "),
             None => Ok(()),
         }
     }
@@ -261,8 +277,12 @@ mod tests {
         for direction in Direction::ALL {
             for outcome in Outcome::ALL {
                 for table in ["netpol".to_owned(), "x".repeat(200)] {
-                    for profile in [None, Some(ContentKey::of("x"))] {
-                        let prefix = Prefix::new(&Name::known(&table), direction, outcome, profile);
+                    let key = Some(ContentKey::of("x"));
+                    for (profile, generation) in
+                        [(None, None), (key, None), (key, Some(0)), (key, Some(u32::MAX))]
+                    {
+                        let table = Name::known(&table);
+                        let prefix = Prefix::new(&table, direction, outcome, profile, generation);
                         let text = prefix.to_string();
                         assert!(text.len() <= MAX_PREFIX, "{text}");
                         assert_eq!(Prefix::parse(&text).as_ref(), Some(&prefix));

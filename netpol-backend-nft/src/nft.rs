@@ -2,7 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::SystemTime;
 
+use ipnet::IpNet;
 use netpol_core::backend::{Change, Count, Report, TableStatus};
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::{ClassId, ProfileId, Program};
@@ -11,6 +15,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::monitor::Monitor;
 use crate::name::Name;
+use crate::others::Others;
 use crate::plan::{self, Plan, Step};
 use crate::render::{Options, Renderer, apply, counted_chains, is_denied_chain};
 use crate::ruleset::{self, Ruleset, TableReader};
@@ -30,6 +35,9 @@ const ATTEMPTS: usize = 10;
 pub struct Nft {
     socket: Socket,
     options: Options,
+    /// The network namespace, where `/proc` tells.
+    namespace: Option<Namespace>,
+    others: Others,
     /// What is in force, as far as we know, and the generation in which it was.
     written: Option<(Ruleset, u32)>,
     /// What has rendered the program that `written` stands for.
@@ -50,6 +58,21 @@ struct Present {
 pub struct Status {
     /// Our tables; empty if there are none.
     pub tables: BTreeMap<Family, TableStatus>,
+}
+
+/// The number of programs that come into force now: see [`Prefix`](crate::nflog::Prefix).
+fn generation_of_now() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// A network namespace: the device and the inode of its file.
+type Namespace = (u64, u64);
+
+/// The network namespace of the calling thread.
+fn namespace() -> Option<Namespace> {
+    let file = fs::metadata("/proc/thread-self/ns/net").ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 fn nothing_yet() -> Report {
@@ -78,13 +101,24 @@ impl Nft {
     ///
     /// If there is no netlink for netfilter.
     pub fn open(options: Options) -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open()?, options, written: None, renderer: None })
+        let (socket, others) = (Socket::open()?, Others::open()?);
+        let namespace = namespace();
+        Ok(Self { socket, options, namespace, others, written: None, renderer: None })
+    }
+
+    /// Sets [`Options::deny_unknown`] for the calls of [`sync`](Self::sync) that follow. The first of them
+    /// renders and compares all there is, unless nothing differs.
+    pub fn deny_unknown(&mut self, ranges: &[IpNet]) {
+        if self.options.deny_unknown != ranges {
+            self.options.deny_unknown = ranges.to_vec();
+            self.renderer = None;
+        }
     }
 
     /// Makes the kernel judge packets as the program does, by the transactions of a
     /// [`Plan`](crate::plan::Plan) for both families. Does nothing if the kernel's state agrees
-    /// already, be it from a previous run, and reads nothing but a number if nobody else has changed
-    /// anything.
+    /// already, be it from a previous run, and reads nothing back if nobody else has changed our tables:
+    /// the kernel tells what others have committed meanwhile.
     ///
     /// Looks only at what the program does not share with that of the last call: see
     /// [`Program::since`].
@@ -102,9 +136,13 @@ impl Nft {
             let kept = self.renderer.take().filter(|renderer| renderer.is_for(program));
             let (mut renderer, known) = match (kept, present.known) {
                 (Some(renderer), true) => (renderer, true),
-                _ => (Renderer::new(self.options.clone()), false),
+                _ => {
+                    let mut renderer = Renderer::new(self.options.clone());
+                    present.ruleset.iter().for_each(|present| renderer.inherit(present));
+                    (renderer, false)
+                }
             };
-            let difference = renderer.update(program);
+            let difference = renderer.update(program, Some(generation_of_now()));
             let steps = match &present.ruleset {
                 Some(ruleset) if known => plan::amend(ruleset, difference),
                 present => {
@@ -154,7 +192,14 @@ impl Nft {
             Some((written, at)) if at == generation && written.name == name => {
                 return Ok(Present { name, ruleset: Some(written), generation, known: true });
             }
-            written => written.map(|(written, _)| written).filter(|it| it.name == name),
+            Some((written, at)) if written.name == name => {
+                let table = &self.options.table;
+                if *table == name && self.others.left_alone(table, at, generation)? {
+                    return Ok(Present { name, ruleset: Some(written), generation, known: true });
+                }
+                Some(written)
+            }
+            _ => None,
         };
         let (ruleset, generation) = self.read_tables(&name)?;
         let known = expected.is_some() && ruleset == expected;
@@ -178,6 +223,9 @@ impl Nft {
         }
         let mut written =
             ruleset.unwrap_or_else(|| Ruleset { name: name.clone(), tables: BTreeMap::new() });
+        if !steps.is_empty() {
+            self.others.ignore()?;
+        }
         let mut rest: VecDeque<Cow<'_, Step>> = steps.iter().map(Cow::Borrowed).collect();
         while let Some(step) = rest.pop_front() {
             let mut batch = Batch::new(generation);
@@ -198,6 +246,7 @@ impl Nft {
             report.bytes += bytes;
             report.steps += 1;
         }
+        self.others.listen(generation, || self.socket.generation())?;
         self.written = Some((written, generation));
         Ok(())
     }
@@ -221,16 +270,23 @@ impl Nft {
     /// As [`read`](Self::read).
     pub fn verify(&mut self, program: &Program) -> Result<Vec<Mismatch>, Error> {
         let nothing = Ruleset { name: self.options.table.clone(), tables: BTreeMap::new() };
-        Ok(verify(&self.read()?.unwrap_or(nothing), program))
+        let found = self.read()?.unwrap_or(nothing);
+        Ok(verify(&found, program, &self.options))
     }
 
     /// Listens to the changes that others make to our tables from now on. The calling thread has to
-    /// be in the network namespace that this was opened in.
+    /// be in the network namespace that this was opened in, which is checked where `/proc` is mounted.
     ///
     /// # Errors
     ///
-    /// If there is no netlink for netfilter.
+    /// If there is no netlink for netfilter, or the thread is in [another
+    /// namespace](Error::OtherNamespace).
     pub fn monitor(&self) -> Result<Monitor, Error> {
+        if let (Some(opened), Some(entered)) = (self.namespace, namespace())
+            && opened != entered
+        {
+            return Err(Error::OtherNamespace);
+        }
         Monitor::open(self.options.table.clone(), self.socket.port()?)
     }
 
@@ -291,6 +347,7 @@ impl Nft {
     pub fn remove(&mut self) -> Result<(), Error> {
         self.written = None;
         self.renderer = None;
+        self.others.ignore()?;
         for _ in 0..ATTEMPTS {
             let mut batch = Batch::new(self.socket.generation()?);
             ruleset::remove(&self.options.table, &mut batch);

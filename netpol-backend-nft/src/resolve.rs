@@ -17,6 +17,8 @@ pub struct Resolved<'p> {
     pub direction: Direction,
     /// What became of it.
     pub outcome: Outcome,
+    /// Since when the rules have said so: see [`Prefix::generation`].
+    pub generation: Option<u32>,
     /// The policies behind the profile, in the order in which they are asked.
     pub policies: Vec<&'p PolicyKey>,
     /// The endpoints that have the profile: the packet was of one of them.
@@ -36,8 +38,8 @@ pub fn resolve<'p>(prefix: &Prefix, program: &'p Program) -> Option<Resolved<'p>
     let policies = program.profile(profile).policies().map(|policy| &policy.key).collect();
     let has_it = |it: &&EndpointEntry| it.profile() == profile || it.own_profile() == Some(profile);
     let endpoints = program.endpoints().filter(has_it).collect();
-    let Prefix { direction, outcome, .. } = *prefix;
-    Some(Resolved { profile, direction, outcome, policies, endpoints })
+    let Prefix { direction, outcome, generation, .. } = *prefix;
+    Some(Resolved { profile, direction, outcome, generation, policies, endpoints })
 }
 
 impl fmt::Display for Resolved<'_> {
@@ -108,6 +110,9 @@ impl fmt::Display for Told {
         match &self.judgement {
             Some(judgement) if self.agrees() => write!(f, " because {}", judgement.reason),
             Some(_) => f.write_str("; the policies have changed since and say otherwise"),
+            None if self.packet.prefix.profile.is_none() => {
+                f.write_str(" because no endpoint is known to have the address")
+            }
             None => f.write_str("; the policies have changed since and judge it no more"),
         }
     }

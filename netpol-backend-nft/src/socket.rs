@@ -40,6 +40,11 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn open() -> Result<Self, Error> {
+        Self::open_sized(RECEIVE_BUFFER)
+    }
+
+    /// Opens a socket that holds so many bytes of answers and notifications.
+    pub(crate) fn open_sized(receive_buffer: usize) -> Result<Self, Error> {
         let mut inner = NetlinkSocket::new(NETLINK_NETFILTER).map_err(|source| {
             match source.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => {
@@ -54,10 +59,10 @@ impl Socket {
         // Without these two the errors are the same, only less precise (kernels before 4.12).
         let _ = inner.set_cap_ack(true);
         let _ = inner.set_ext_ack(true);
-        if setsockopt(&inner, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        if setsockopt(&inner, sockopt::RcvBufForce, &receive_buffer).is_err() {
             // In a user namespace this is clamped to net.core.rmem_max: enough for everything but
             // thousands of error replies, whose loss is noticed.
-            setsockopt(&inner, sockopt::RcvBuf, &RECEIVE_BUFFER)
+            setsockopt(&inner, sockopt::RcvBuf, &receive_buffer)
                 .map_err(|errno| failed(errno.into()))?;
         }
         let timeout = TimeVal::new(DUMP_TIMEOUT.as_secs().cast_signed(), 0);
@@ -234,6 +239,12 @@ impl Socket {
     pub(crate) fn join(&self, group: u32) -> Result<(), Error> {
         let failed = |source| Error::System { action: "listening to netfilter", source };
         self.inner.add_membership(group).map_err(failed)
+    }
+
+    /// Leaves a group of notifications, whether or not it was joined.
+    pub(crate) fn leave(&self, group: u32) -> Result<(), Error> {
+        let failed = |source| Error::System { action: "listening to netfilter", source };
+        self.inner.drop_membership(group).map_err(failed)
     }
 
     /// Waits for a datagram of notifications, for ever if there is no `timeout`. Messages to hand

@@ -8,7 +8,8 @@ use netpol_core::backend::proof::{self, Boundaries};
 use netpol_core::model::Family;
 use netpol_core::program::Program;
 
-use crate::ruleset::{Elements, Ruleset, Table, Undecided, Verdict};
+use crate::render::Options;
+use crate::ruleset::{Elements, Ruleset, Statement, Table, Undecided, Verdict};
 
 /// A kind of packet that a ruleset does not treat as the program would.
 pub type Mismatch = proof::Mismatch<Undecided>;
@@ -18,20 +19,30 @@ pub type Mismatch = proof::Mismatch<Undecided>;
 /// sides of every boundary. One example of every kind that differs is returned; nothing is, if the
 /// ruleset is right.
 ///
-/// The program must be of the node that the ruleset is for. Takes some microseconds per kind; there
+/// Of the options [`Options::deny_unknown`] counts, which the program does not know of. The program
+/// must be of the node that the ruleset is for. Takes some microseconds per kind; there
 /// are about (kinds of addresses)² × (ports that policies mention).
 #[must_use]
-pub fn verify(ruleset: &Ruleset, program: &Program) -> Vec<Mismatch> {
+pub fn verify(ruleset: &Ruleset, program: &Program, options: &Options) -> Vec<Mismatch> {
     proof::verify(
         program,
-        |family| ruleset.tables.get(&family).map(|table| boundaries(table, family)),
+        |family| ruleset.tables.get(&family).map(|table| boundaries(table, family, options)),
         |asked| ruleset.passes(asked.path.into(), &asked.into()),
     )
 }
 
 /// By what a table tells packets apart.
-fn boundaries(table: &Table, family: Family) -> Boundaries {
+fn boundaries(table: &Table, family: Family, options: &Options) -> Boundaries {
     let mut boundaries = Boundaries::new(family);
+    boundaries.closed(options.deny_unknown.iter().copied());
+    let rules = table.chains.values().flat_map(|chain| &chain.rules);
+    for statement in rules.flat_map(|rule| &rule.statements) {
+        match statement {
+            Statement::AddressBetween(_, first, last) => boundaries.ranges([(*first, *last)]),
+            Statement::PortBetween(first, last) => boundaries.ports(*first, *last),
+            _ => {}
+        }
+    }
     for set in table.sets.values() {
         match &set.elements {
             Elements::Addresses(list) => boundaries.addresses(list.iter().copied()),

@@ -433,4 +433,22 @@ fn denied_packets_are_reported() {
     assert_eq!(allowed, 2, "{counts:?}");
     scene.sync();
     assert_eq!(scene.kernel.counters(&program).expect("read"), counts, "they survive");
+
+    // Real changes around the rules that count: a peer more, and policies for somebody else.
+    let mut peer = objects::pod("c", "elsewhere", &[ip("10.0.1.3"), ip("fd00::1:3")]);
+    peer.labels = Labels::default().with("app", "a");
+    scene.cluster.upsert_endpoint(peer);
+    scene.sync();
+    scene.isolate("a", Direction::Egress, "b", 80);
+    let program = scene.sync();
+    let received = |scene: &mut Scene| {
+        let counts = scene.kernel.counters(&program).expect("read");
+        let of_b = counts.into_iter().filter(|count| count.direction == Direction::Ingress);
+        of_b.map(|count| (count.allowed, count.denied)).collect::<Vec<_>>()
+    };
+    let before: Vec<_> = counts.iter().map(|count| (count.allowed, count.denied)).collect();
+    assert_eq!(received(&mut scene), before, "rules that a change does not touch go on counting");
+    let _allowed = scene.connect(SocketAddr::new(ip(B[0]), 80), &scene.listen(B[0], 80));
+    let after: u64 = received(&mut scene).iter().map(|(allowed, _)| allowed.packets).sum();
+    assert_eq!(after, allowed + 1);
 }

@@ -3,12 +3,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use netpol_backend_nft::nflog::Prefix;
 use netpol_backend_nft::plan::{Plan, Purpose};
-use netpol_backend_nft::ruleset::{Elements, Family, Ruleset};
-use netpol_backend_nft::{Change, Error, Nft, Options, render};
+use netpol_backend_nft::ruleset::{Elements, Family, Ruleset, Statement};
+use netpol_backend_nft::{Change, Error, Log, Nft, Options, render};
 use netpol_core::model::{
     Action, Endpoint, Labels, NamespaceScope, Options as Readings, Peer, Peers, PodSelector,
     Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol, Requirement, Rule,
@@ -70,8 +73,12 @@ fn rendered(cluster: &Cluster) -> Ruleset {
 }
 
 fn assert_in_force(kernel: &mut Nft, cluster: &Cluster) {
+    assert_in_force_with(kernel, cluster, &Options::default());
+}
+
+fn assert_in_force_with(kernel: &mut Nft, cluster: &Cluster, options: &Options) {
     let read = kernel.read().expect("read").expect("present");
-    assert_eq!(read.normalised(), rendered(cluster).normalised());
+    assert_eq!(read.normalised(), render(&program(cluster), options).normalised());
     assert_eq!(kernel.verify(&program(cluster)).expect("read"), []);
 }
 
@@ -255,5 +262,118 @@ fn reading_while_others_write() {
             }
             over.store(true, Ordering::Relaxed);
         });
+    });
+}
+
+/// Somebody who changes other tables makes nothing be read back; our own are read if he changes them.
+#[test]
+fn changes_of_other_tables_cost_little() {
+    in_namespace("changes_of_other_tables_cost_little", || {
+        let program = program(&cluster(20_000));
+        let mut kernel = open();
+        kernel.sync(&program).expect("written");
+        let mut fastest = |foreign: &dyn Fn(usize) -> String, interferes: bool| {
+            let rounds = (0..4).map(|round| {
+                let loaded = nft_load(&foreign(round));
+                let begin = Instant::now();
+                let report = kernel.sync(&program).expect("in force");
+                let took = begin.elapsed();
+                assert_eq!(report.interfered, interferes && loaded, "{round}");
+                took
+            });
+            rounds.min().unwrap_or_default()
+        };
+        let others = fastest(
+            &|round| format!("table ip other {{ set s{round} {{ type mark; }}\n}}\n"),
+            false,
+        );
+        let ours =
+            fastest(&|_| "add element ip netpol ingress { 192.0.2.1 : drop }\n".to_owned(), true);
+        if nft(&["--version"]).is_some() {
+            assert!(others * 5 < ours, "{others:?} and {ours:?}");
+        }
+    });
+}
+
+/// The generations of the profiles whose denied packets are reported.
+fn generations(kernel: &mut Nft) -> BTreeMap<String, u32> {
+    let ruleset = kernel.read().expect("read").expect("present");
+    let chains = ruleset.tables[&Family::V4].chains.values();
+    let statements = chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.statements);
+    let prefixes = statements.filter_map(|statement| match statement {
+        Statement::Log { prefix, .. } => Prefix::parse(prefix.as_str()),
+        _ => None,
+    });
+    prefixes.filter_map(|prefix| Some((prefix.profile?, prefix.generation?))).collect()
+}
+
+/// Reports tell since when their profile has been in force, whoever has written the rules.
+#[test]
+fn generations_last_as_long_as_profiles() {
+    in_namespace("generations_last_as_long_as_profiles", || {
+        let log = Some(Log { group: 7, per_second: None, accepted: false });
+        let open = || Nft::open(Options { log, ..Options::default() }).expect("nf_tables");
+        let mut cluster = cluster(3);
+        let mut kernel = open();
+        kernel.sync(&program(&cluster)).expect("written");
+        let first = generations(&mut kernel);
+        assert_eq!(first.len(), 1);
+        std::thread::sleep(Duration::from_millis(1100));
+
+        let mut kernel = open();
+        assert_eq!(kernel.sync(&program(&cluster)).expect("there").change, Change::None);
+        join(&mut cluster, 3);
+        cluster.upsert_endpoint(endpoint("web", "web", "here", 2));
+        let key =
+            PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: name("x"), name: name("web") };
+        cluster.upsert_policy(Policy {
+            key,
+            tier: Tier::NetworkPolicy,
+            priority: 0,
+            subject: Subject::Pods(app("web")),
+            ingress: Some(Vec::new()),
+            egress: None,
+        });
+        kernel.sync(&program(&cluster)).expect("written");
+        let second = generations(&mut kernel);
+        let (kept, new): (Vec<_>, Vec<_>) =
+            second.iter().partition(|(it, _)| first.contains_key(*it));
+        assert_eq!((kept.len(), new.len()), (1, 1), "{second:?}");
+        assert!(first.iter().eq(kept), "{first:?} {second:?}");
+        let oldest = first.values().max().expect("one");
+        assert!(new.iter().all(|(_, generation)| *generation > oldest), "{first:?} {second:?}");
+        assert_in_force_with(&mut kernel, &cluster, &Options { log, ..Options::default() });
+    });
+}
+
+/// Pods come and go in a range in which nobody else may say anything: by elements alone, and right.
+#[test]
+fn a_new_pod_is_known_by_an_element() {
+    in_namespace("a_new_pod_is_known_by_an_element", || {
+        let ranges = ["10.0.0.0/16", "fd00::/64"].map(|range| range.parse().expect("a range"));
+        let options = Options { deny_unknown: ranges.into(), ..Options::default() };
+        let mut kernel = open();
+        let mut cluster = cluster(0);
+        kernel.sync(&program(&cluster)).expect("written");
+        kernel.deny_unknown(&options.deny_unknown);
+        assert_eq!(kernel.sync(&program(&cluster)).expect("written").change, Change::Updated);
+        assert_in_force_with(&mut kernel, &cluster, &options);
+        for number in 2..60 {
+            let pod = format!("web-{number}");
+            let app = if number % 2 == 0 { "web" } else { "db" };
+            let before = render(&program(&cluster), &options);
+            cluster.upsert_endpoint(endpoint(&pod, app, "here", number));
+            let plan = Plan::new(Some(&before), render(&program(&cluster), &options));
+            let by_rules = plan.steps().iter().any(|step| step.purpose() == Purpose::Switch);
+            assert!(!by_rules || number > 30, "{plan:?}");
+            kernel.sync(&program(&cluster)).expect("written");
+        }
+        assert_in_force_with(&mut kernel, &cluster, &options);
+        cluster.remove_endpoint("x", "web-2", "");
+        kernel.sync(&program(&cluster)).expect("written");
+        assert_in_force_with(&mut kernel, &cluster, &options);
+        kernel.deny_unknown(&[]);
+        kernel.sync(&program(&cluster)).expect("written");
+        assert_in_force(&mut kernel, &cluster);
     });
 }

@@ -136,6 +136,18 @@ fn table(family: Family) -> Table {
                 [Statement::Protocol(132), Statement::PortMap(name("port-ranges"))].into(),
                 [Statement::Protocol(17), Statement::Verdict(goto("class"))].into(),
                 [Statement::Protocol(47), Statement::Verdict(Verdict::Drop)].into(),
+                [
+                    Statement::Protocol(6),
+                    Statement::PortBetween(80, 80),
+                    Statement::Verdict(Verdict::Accept),
+                ]
+                .into(),
+                [
+                    Statement::Protocol(17),
+                    Statement::PortBetween(0, 65_534),
+                    Statement::Verdict(goto("class")),
+                ]
+                .into(),
             ]),
         ),
         (
@@ -149,6 +161,17 @@ fn table(family: Family) -> Table {
                 ]
                 .into(),
                 [Statement::PairIn(name("self")), Statement::Verdict(Verdict::Accept)].into(),
+                [
+                    Statement::AddressBetween(from, pick("10.0.0.0", "fd00::"), c),
+                    Statement::AddressNotIn(from, name("peers")),
+                    Statement::Verdict(Verdict::Return),
+                ]
+                .into(),
+                [
+                    Statement::AddressBetween(Side::Destination, a, a),
+                    Statement::Verdict(Verdict::Drop),
+                ]
+                .into(),
                 [
                     Statement::Limit(10),
                     Statement::Log { group: 7, prefix: Comment::new("denied ") },

@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use netpol_backend_nft::{Change, Error, Interference, Nft, Options, render};
+use nix::sched::{CloneFlags, unshare};
 use support::{in_namespace, name, nft_load, open, program};
 
 const SOON: Option<Duration> = Some(Duration::from_millis(200));
@@ -36,6 +37,23 @@ fn interference_is_noticed_with_the_culprit() {
             assert!(report.interfered);
             assert_eq!(monitor.wait(SOON).expect("heard"), None, "the repair");
         }
+    });
+}
+
+/// A monitor hears of the namespace that its thread is in, which has to be that of the tables.
+#[test]
+fn a_monitor_of_another_namespace_is_refused() {
+    in_namespace("a_monitor_of_another_namespace_is_refused", || {
+        let kernel = open();
+        assert!(kernel.monitor().is_ok());
+        std::thread::scope(|scope| {
+            let elsewhere = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).expect("a fresh namespace");
+                kernel.monitor().map(|_| ())
+            });
+            let refused = elsewhere.join().expect("it ends");
+            assert!(matches!(refused, Err(Error::OtherNamespace)), "{refused:?}");
+        });
     });
 }
 

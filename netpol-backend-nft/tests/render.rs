@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netpol_backend_nft::ruleset::{
     Family, Hook, Packet, Standing, Statement, Transport, Undecided,
 };
-use netpol_backend_nft::{Log, Name, Options, SetKind, explain_cost, render};
+use netpol_backend_nft::{Log, LookUp, Name, Options, Price, explain_cost, render, verify};
 use netpol_core::model::{
     Action, Block, Endpoint, Labels, NamespaceScope, Node, Objects, Options as Readings, Peer,
     Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
@@ -293,24 +293,86 @@ fn an_audit_denies_nothing_and_reports_all() {
     assert_eq!(audited, lifted, "nothing else differs");
 }
 
-/// Every set is told of, and why it is what it is.
+/// Every set is told of, and what stands for one, with what it costs and what else would.
 #[test]
 fn costs_are_explained() {
     let costs = explain_cost(&shop(), &Options::default());
     let kinds = |prefix: &str| {
-        let sets = costs.sets.iter().filter(|set| set.name.as_str().starts_with(prefix));
-        sets.map(|set| set.kind).collect::<Vec<_>>()
+        let costs = costs.costs.iter().filter(|it| it.name.as_str().starts_with(prefix));
+        costs.map(|cost| cost.chosen.look_up).collect::<Vec<_>>()
     };
-    assert_eq!(kinds("blocks"), [SetKind::Intervals], "IPv4 alone");
-    assert!(kinds("allow").iter().all(|kind| *kind == SetKind::Hash));
-    assert!(kinds("tcp-ranges").contains(&SetKind::Intervals));
+    assert!(kinds("allow").iter().all(|kind| *kind == LookUp::Hash));
+    assert!(kinds("peers").contains(&LookUp::Rules), "a block or two");
+    for cost in &costs.costs {
+        assert!(!cost.rejected.is_empty(), "{cost:?}");
+        let cheaper = |other: &Price| other.nanoseconds < cost.chosen.nanoseconds;
+        let is_static = cost.chosen.look_up != LookUp::Hash;
+        assert!(!is_static || !cost.rejected.iter().any(cheaper), "{cost:?}");
+    }
     let text = costs.to_string();
-    assert!(
-        text.contains("ranges wider than 16 ports") && text.contains("address blocks"),
-        "{text}"
-    );
+    assert!(text.contains("no rule changes") && text.contains("; not by "), "{text}");
     let rendered = render(&shop(), &Options::default());
-    let sets: usize = rendered.tables.values().map(|table| table.sets.len()).sum();
-    assert_eq!(costs.sets.len(), sets);
-    assert!(costs.bytes() > 17_000, "{}", costs.bytes());
+    for (family, table) in &rendered.tables {
+        for name in table.sets.keys() {
+            assert!(costs.costs.iter().any(|it| it.family == *family && it.name == *name));
+        }
+    }
+}
+
+/// A few ports or blocks have a rule each; many are in a set.
+#[test]
+fn the_cheapest_rendering_is_chosen() {
+    for count in 1..=40_u8 {
+        let blocks = (0..count).map(|number| {
+            let net = format!("192.0.{}.0/24", 2 * number).parse().expect("a block");
+            Peer::Block(Block::new(net, []))
+        });
+        let ports: Vec<_> =
+            (0..u16::from(count)).map(|number| (80 + 2 * number, 80 + 2 * number)).collect();
+        let objects = Objects {
+            endpoints: vec![endpoint("db", ["10.0.0.1", "fd00::1"])],
+            policies: vec![policy("db", Some(vec![rule(blocks.collect(), &ports)]), None)],
+            ..Objects::default()
+        };
+        let cluster = Cluster::from_objects(Readings::default(), objects);
+        let program = compile(&cluster, Scope::Node(name("here")));
+        let ruleset = render(&program, &Options::default());
+        assert_eq!(verify(&ruleset, &program, &Options::default()), [], "{count}");
+        let table = &ruleset.tables[&Family::V4];
+        let has = |prefix: &str| table.sets.keys().any(|it| it.as_str().starts_with(prefix));
+        assert_eq!(has("blocks"), count > 10, "{count}");
+        assert_eq!(has("tcp"), count > 2, "{count}");
+    }
+}
+
+/// A new pod gets no access before it is known, whatever the size of the range.
+#[test]
+fn unknown_addresses_are_denied() {
+    let ranges = ["10.0.0.0/24", "fd00::/64"];
+    let deny_unknown = ranges.map(|range| range.parse().expect("a range")).into();
+    let options = Options { deny_unknown, ..Options::default() };
+    let ruleset = render(&shop(), &options);
+    let passes = |hook, source, destination| {
+        ruleset.passes(hook, &syn(source, destination, 5432)).expect("nothing foreign")
+    };
+    for (hook, source, destination, expected) in [
+        (Hook::Forward, "10.0.0.2", "10.0.0.1", true),
+        (Hook::Forward, "10.0.0.3", "192.0.2.7", true),
+        (Hook::Forward, "10.0.0.77", "192.0.2.7", false),
+        (Hook::Forward, "192.0.2.7", "10.0.0.77", false),
+        (Hook::Forward, "10.0.0.77", "10.0.0.77", false),
+        (Hook::Forward, "fd00::3", "fd00::77", false),
+        (Hook::Forward, "fd00::77", "fd00:0:0:1::1", false),
+        (Hook::Forward, "fd00::3", "fd00:0:0:1::1", true),
+        (Hook::Input, "10.0.0.77", "10.0.0.254", false),
+        (Hook::Output, "10.0.0.254", "10.0.0.77", false),
+        (Hook::Output, "10.0.0.254", "10.0.0.3", true),
+        (Hook::Input, "10.0.0.3", "10.0.0.254", true),
+    ] {
+        assert_eq!(passes(hook, source, destination), expected, "{hook}: {source} {destination}");
+    }
+    assert_eq!(verify(&ruleset, &shop(), &options), []);
+    assert!(!verify(&ruleset, &shop(), &Options::default()).is_empty());
+    let open = render(&shop(), &Options::default());
+    assert!(!verify(&open, &shop(), &options).is_empty());
 }

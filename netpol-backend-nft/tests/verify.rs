@@ -11,11 +11,25 @@ use netpol_core::model::End;
 use netpol_core::testing::{Choices, flows_of_interest, world};
 use support::{busiest_node, in_namespace, nft_load, open, packet, program};
 
+/// Options by which unknown addresses are denied in no range, in some, or in so many that they need a
+/// set.
+fn closing(seed: u64) -> Options {
+    let ranges: Vec<String> = match seed % 4 {
+        0 => Vec::new(),
+        1 => ["10.0.0.0/24", "10.0.0.0/25", "fd00::/64"].map(str::to_owned).into(),
+        2 => ["10.0.0.0/30", "0.0.0.0/1", "::/0"].map(str::to_owned).into(),
+        _ => (0..40).map(|number| format!("10.0.{}.0/29", 2 * number)).collect(),
+    };
+    let deny_unknown = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+    Options { deny_unknown, ..Options::default() }
+}
+
 #[test]
 fn renderings_are_proven() {
     for seed in 0..300 {
         let program = program(seed);
-        let mismatches = verify(&render(&program, &Options::default()), &program);
+        let options = closing(seed);
+        let mismatches = verify(&render(&program, &options), &program, &options);
         assert_eq!(mismatches, [], "seed {seed}");
     }
 }
@@ -31,7 +45,8 @@ fn a_missing_element_is_found() {
         let scope = busiest_node(&objects);
         let cluster = Cluster::from_objects(options, objects);
         let program = compile(&cluster, scope);
-        let ruleset = render(&program, &Options::default());
+        let options = Options::default();
+        let ruleset = render(&program, &options);
         for family in Family::ALL {
             for set in ruleset.tables[&family].sets.keys() {
                 let mut broken = ruleset.clone();
@@ -55,7 +70,7 @@ fn a_missing_element_is_found() {
                     }
                     _ => false,
                 });
-                let mismatches = verify(&broken, &program);
+                let mismatches = verify(&broken, &program, &options);
                 assert!(!differs || !mismatches.is_empty(), "seed {seed}: {set}\n{broken}");
                 *(if mismatches.is_empty() { &mut harmless } else { &mut found }) += 1;
             }

@@ -21,12 +21,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use length::{first_seed, length};
 use netpol_backend_nft::{Interference, Nft, Process};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{Flow, Traffic};
-use netpol_core::program::Program;
+use netpol_core::program::{EndpointEntry, Program};
 use netpol_core::testing::{Choices, edit, flows_of_interest, world};
 use support::{busiest_node, in_namespace, open};
 use wire::{Probe, Wire};
@@ -58,6 +59,8 @@ impl Length {
 
 /// Programs, and packets with what each program says about them.
 struct Scene {
+    /// Where nobody may say anything whom a program does not know.
+    closed: Vec<IpNet>,
     programs: Vec<Program>,
     probes: Vec<(Probe, Vec<bool>)>,
 }
@@ -76,13 +79,24 @@ impl Scene {
                 compile(&cluster, scope.clone())
             })
             .collect();
+        let closed = ["10.0.0.0/16", "fd00::/32"].iter().filter(|_| seed % 2 == 1);
+        let closed: Vec<IpNet> = closed.map(|range| range.parse().expect("a range")).collect();
         let probes = flows.iter().filter_map(|flow| {
             let probe = Probe::of(flow)?;
-            let verdicts = programs.iter().map(|it| it.decide(flow).is_allowed()).collect();
+            let verdicts = programs.iter().map(|it| passes(it, flow, probe, &closed)).collect();
             Some((probe, verdicts)).filter(|_| is_told_apart(flow))
         });
-        Self { probes: choose(probes.collect()), programs }
+        Self { probes: choose(probes.collect()), closed: closed.clone(), programs }
     }
+}
+
+/// Whether a program, and ranges in which nobody else may say anything, let a packet pass.
+fn passes(program: &Program, flow: &Flow, probe: Probe, closed: &[IpNet]) -> bool {
+    let unknown = [probe.source, probe.destination].into_iter().any(|address| {
+        let known = program.endpoint_at(address).is_some_and(EndpointEntry::is_policed);
+        !known && closed.iter().any(|range| range.contains(&address))
+    });
+    program.decide(flow).is_allowed() && !unknown
 }
 
 /// Answers of other protocols look like beginnings.
@@ -153,6 +167,7 @@ struct Figures {
 fn take_turns(scene: &Scene, seed: u64, length: &Length, figures: &mut Figures) {
     let (testbed, mut wire) = Wire::through_a_node();
     let mut kernel = testbed.in_node("n", open).expect("a node");
+    kernel.deny_unknown(&scene.closed);
     kernel.sync(&scene.programs[0]).expect("written");
     let history = History { programs: Mutex::new(vec![0]), ..History::default() };
     let start = Instant::now();
@@ -217,6 +232,7 @@ fn a_flushed_table_is_back_at_once() {
         let denied = scene.probes.iter().find(|(_, verdicts)| !verdicts[0]).expect("it fits").0;
         let (testbed, mut wire) = Wire::through_a_node();
         let mut kernel = testbed.in_node("n", open).expect("a node");
+        kernel.deny_unknown(&scene.closed);
         kernel.sync(program).expect("written");
         let mut monitor =
             testbed.in_node("n", || kernel.monitor()).expect("a node").expect("heard");

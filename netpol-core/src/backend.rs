@@ -44,8 +44,8 @@ pub trait Backend: fmt::Debug + Send {
     fn sync(&mut self, program: &Program) -> Result<Report, Error>;
 
     /// From the next [`sync`](Self::sync) on, denies what addresses of these ranges send and receive while no endpoint
-    /// in the program's scope has them, whatever their number; of a packet from or for the host itself the host's end
-    /// is not asked. So a new endpoint of this host gets no access before it is in the program.
+    /// in the program's scope has them, nor a node that shares an address with this one where hosts are policed, whatever
+    /// their number; of a packet from or for the host itself the host's end is not asked. So a new endpoint of this host gets no access before it is in the program.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use netpol_backend_nft::conntrack::{Conntrack, Revoked};
 use netpol_core::backend::{Backend, Change, Error, Mismatch, Report, Status};
 use netpol_core::cluster::Cluster;
@@ -158,6 +159,16 @@ impl Enforcer {
     /// When [`enforce`](Self::enforce) wants to be called at the latest.
     pub fn due(&self) -> Instant {
         self.due
+    }
+
+    /// Denies what addresses of these ranges send and receive that no endpoint in scope has, however many they are, from
+    /// the next call of [`enforce`](Self::enforce) on: see [`Backend::deny_unknown`].
+    ///
+    /// # Errors
+    ///
+    /// If the backend cannot.
+    pub fn deny_unknown(&mut self, ranges: &[IpNet]) -> Result<(), Error> {
+        self.backend.deny_unknown(ranges)
     }
 
     /// Compiles what has changed, makes the kernel agree, and cuts the connections that are not allowed any more.

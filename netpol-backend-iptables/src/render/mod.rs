@@ -305,7 +305,13 @@ fn report(options: &Options, log: Log, direction: Direction, outcome: Outcome) -
         let interval = FASTEST_LIMIT / rate.clamp(1, FASTEST_LIMIT);
         Match::Limit(FASTEST_LIMIT / interval)
     });
-    let prefix = Prefix { table: options.name.to_string(), direction, outcome, profile: None };
+    let prefix = Prefix {
+        table: options.name.to_string(),
+        direction,
+        outcome,
+        profile: None,
+        generation: None,
+    };
     let prefix = Comment::new(&prefix.to_string());
     Rule::new(Vec::from_iter(limit), Target::Report { group: log.group, prefix })
 }

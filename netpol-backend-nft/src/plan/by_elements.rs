@@ -199,6 +199,10 @@ fn role(table: Wanted<'_>, rule: &Rule) -> Option<Role> {
         _ => None,
     };
     match rule.statements.as_slice() {
+        // What is in none of these sets is denied: the endpoints of a range that are known.
+        [.., Statement::AddressNotIn(..), Statement::Verdict(Verdict::Jump(chain))] => {
+            (!table.allows(&Verdict::Goto(chain.clone()))?).then_some(Role::Allows)
+        }
         [Statement::AddressIn(..), rest @ ..] => {
             Some(if counted(rest)? { Role::Allows } else { Role::Denies })
         }

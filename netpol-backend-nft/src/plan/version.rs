@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::name::Name;
+use crate::nflog::Prefix;
 use crate::ruleset::{Chain, Ruleset, Set, SetDifference, Statement, Table, TableDifference};
 
 /// Between the name that a rendering gives to a set, and the version.
@@ -123,8 +124,8 @@ fn rename(mut table: Table, names: &BTreeMap<Name, Name>) -> Table {
 }
 
 impl Ruleset {
-    /// The same with the names and sizes that a fresh rendering would give to its sets: what is in
-    /// force after changes, made comparable with what was meant.
+    /// The same with the names and sizes that a fresh rendering would give to its sets, and reports that
+    /// name no generation: what is in force after changes, made comparable with what was meant.
     #[must_use]
     pub fn normalised(&self) -> Self {
         let mut ruleset = self.clone();
@@ -133,6 +134,14 @@ impl Ruleset {
                 table.sets.keys().map(|name| (name.clone(), Name::known(plain(name.as_str()))));
             let names = names.collect();
             *table = rename(std::mem::take(table), &names);
+            let rules = table.chains.values_mut().flat_map(|chain| &mut chain.rules);
+            for statement in rules.flat_map(|rule| &mut rule.statements) {
+                if let Statement::Log { prefix, .. } = statement
+                    && let Some(parsed) = Prefix::parse(prefix.as_str())
+                {
+                    *prefix = Prefix { generation: None, ..parsed }.text();
+                }
+            }
             for set in table.sets.values_mut() {
                 set.size = set.size.map(|_| set.elements.len().try_into().unwrap_or(u32::MAX));
             }

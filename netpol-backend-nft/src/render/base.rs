@@ -1,10 +1,11 @@
 //! The chains that packets enter by.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use netpol_core::model::{Direction, Family};
 
-use super::stray;
+use super::{stray, unknown};
 use crate::name::{Comment, Name};
 use crate::ruleset::{Base, Chain, Hook, Rule, Side, Statement, Verdict};
 
@@ -15,20 +16,22 @@ const ICMPV6: u8 = 58;
 const DISCOVERY: [(u8, u8); 2] = [(130, 136), (143, 143)];
 
 /// What the base chains of a table depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BaseChains {
     pub(super) family: Family,
     /// Hosts are policed.
     pub(super) hosts: bool,
     /// Some endpoints are judged by others' policies when they reach themselves.
     pub(super) own: bool,
+    /// Where addresses are denied that no endpoint has.
+    pub(super) closed: Vec<(IpAddr, IpAddr)>,
 }
 
 impl BaseChains {
     /// Endpoints send to the host through `input` and receive from it through `output`; the host's
     /// own addresses occur on the other sides only where host-network endpoints are policed.
-    pub(super) fn chains(self) -> BTreeMap<Name, Chain> {
-        let Self { family, hosts, own } = self;
+    pub(super) fn chains(&self) -> BTreeMap<Name, Chain> {
+        let Self { family, hosts, own, ref closed } = *self;
         let mut chains = BTreeMap::new();
         for hook in Hook::ALL {
             let (name, comment, sends, receives) = match hook {
@@ -50,9 +53,15 @@ impl BaseChains {
                 let map = dispatch_map(Direction::Egress);
                 rules.push([Statement::AddressMap(Side::Source, map)].into());
             }
+            if hook != Hook::Output {
+                rules.extend(unknown::rules(Direction::Egress, closed));
+            }
             if receives {
                 let map = dispatch_map(Direction::Ingress);
                 rules.push([Statement::AddressMap(Side::Destination, map)].into());
+            }
+            if hook != Hook::Input {
+                rules.extend(unknown::rules(Direction::Ingress, closed));
             }
             let base = Some(Base { hook, priority: 0 });
             let chain = Chain { base, comment: Some(Comment::new(comment)), rules };

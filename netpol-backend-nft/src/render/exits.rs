@@ -70,17 +70,25 @@ impl Exits {
         &self,
         options: &Options,
         self_traffic: SelfTraffic,
+        generation: impl Fn(&Name) -> Option<u32>,
     ) -> impl Iterator<Item = (Name, Chain)> {
         let outcomes = [(self.denied(), denies(options)), (self.allowed(), Outcome::Allowed)];
         outcomes.into_iter().filter(|_| self.profile.is_some()).filter_map(
             move |(verdict, outcome)| {
                 let name = verdict.chain()?.clone();
-                Some((name, self.chain(outcome, options, self_traffic)))
+                let generation = generation(&name);
+                Some((name, self.chain(outcome, options, self_traffic, generation)))
             },
         )
     }
 
-    fn chain(&self, outcome: Outcome, options: &Options, self_traffic: SelfTraffic) -> Chain {
+    fn chain(
+        &self,
+        outcome: Outcome,
+        options: &Options,
+        self_traffic: SelfTraffic,
+        generation: Option<u32>,
+    ) -> Chain {
         let denies = outcome != Outcome::Allowed;
         let mut rules: Vec<Rule> = Vec::new();
         // NP-SELF-1, C-HAIR-1.
@@ -90,7 +98,8 @@ impl Exits {
         }
         let mut last = if denies { vec![Statement::Counter] } else { Vec::new() };
         if let Some(Log { group, per_second, .. }) = options.log {
-            let prefix = Prefix::new(&options.table, self.direction, outcome, self.profile);
+            let (table, direction) = (&options.table, self.direction);
+            let prefix = Prefix::new(table, direction, outcome, self.profile, generation);
             let log = Statement::Log { group, prefix: prefix.text() };
             match per_second {
                 Some(rate) => rules.push([Statement::Limit(rate), log].into()),
@@ -119,7 +128,7 @@ pub(super) fn refusal(options: &Options) -> Verdict {
 
 /// Where everything ends that is denied in a direction, and that no profile is named for.
 pub(super) fn denied(direction: Direction, self_traffic: SelfTraffic, options: &Options) -> Chain {
-    Exits::shared(direction).chain(denies(options), options, self_traffic)
+    Exits::shared(direction).chain(denies(options), options, self_traffic, None)
 }
 
 /// Egress allows by going on to ask the destination.

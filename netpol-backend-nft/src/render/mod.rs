@@ -50,10 +50,12 @@ mod ports;
 mod size;
 mod stray;
 mod table;
+mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::{ClassId, EndpointEntry, ProfileId, Program};
 
@@ -68,6 +70,7 @@ use crate::ruleset::{Difference, Ownership, Ruleset, Table};
 pub(crate) use self::exits::is_denied_chain;
 pub(crate) use self::key::ContentKey;
 pub(crate) use self::ports::WIDEST_LISTED;
+pub(crate) use self::size::of as size_of;
 
 /// How a program is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +89,12 @@ pub struct Options {
     /// Counts what each class of other ends allows and denies: see
     /// [`Nft::counters`](crate::Nft::counters).
     pub counters: bool,
+    /// Denies what addresses of these ranges send and receive that no endpoint in the program's scope
+    /// has, so that a new endpoint of this host gets no access before it is in the program. Of a packet
+    /// from or for the host itself the host's end is not asked. Costs the first packet of a connection
+    /// one comparison per range, or one look-up, and one look-up among the host's endpoints, however
+    /// large the ranges are.
+    pub deny_unknown: Vec<IpNet>,
 }
 
 /// How denied packets are reported.
@@ -109,6 +118,7 @@ impl Default for Options {
             owned: false,
             audit: false,
             counters: false,
+            deny_unknown: Vec::new(),
         }
     }
 }
@@ -119,7 +129,7 @@ impl Default for Options {
 #[must_use]
 pub fn render(program: &Program, options: &Options) -> Ruleset {
     let mut renderer = Renderer::new(options.clone());
-    let difference = renderer.update(program);
+    let difference = renderer.update(program, None);
     let mut ruleset = renderer.empty();
     apply(difference, &mut ruleset);
     ruleset
@@ -210,11 +220,19 @@ impl Renderer {
         Ruleset { name: self.options.table.clone(), tables }
     }
 
-    /// What differs in the tables from those of the program before, or from the empty ones.
+    /// Reports keep the generations that they have in what is in force.
+    pub(crate) fn inherit(&mut self, present: &Ruleset) {
+        for (family, table) in Family::ALL.into_iter().zip(&mut self.tables) {
+            present.tables.get(&family).into_iter().for_each(|present| table.inherit(present));
+        }
+    }
+
+    /// What differs in the tables from those of the program before, or from the empty ones. Reports of
+    /// profiles that are new name the generation.
     ///
     /// `O(d + c)` for `d` differences between the programs and `c` classes that local endpoints refer
     /// to, if one compiler made the programs; `O(n)` in all addresses otherwise.
-    pub(crate) fn update(&mut self, program: &Program) -> Difference {
+    pub(crate) fn update(&mut self, program: &Program, generation: Option<u32>) -> Difference {
         let before = self.program.replace(program.clone());
         let since = program.since(before.as_ref());
         let mut moved = false;
@@ -236,6 +254,7 @@ impl Renderer {
             since: &since,
             locals: &self.locals,
             moved,
+            generation,
         };
         let mut difference = Difference::new();
         for (family, table) in Family::ALL.into_iter().zip(&mut self.tables) {
@@ -277,7 +296,10 @@ mod tests {
         let log =
             Log { group: 1, per_second: (seed & 2 == 0).then_some(5), accepted: seed & 4 == 0 };
         let log = (seed & 1 == 0).then_some(log);
-        Options { log, audit: seed & 8 == 0, counters: seed & 16 == 0, ..Options::default() }
+        let ranges = if seed & 32 == 0 { &["10.0.0.0/16", "fd00::/32"][..] } else { &[] };
+        let deny_unknown = ranges.iter().map(|range| range.parse().unwrap()).collect();
+        let (audit, counters) = (seed & 8 == 0, seed & 16 == 0);
+        Options { log, audit, counters, deny_unknown, ..Options::default() }
     }
 
     /// What is kept up with programs is what is rendered from scratch, after every event.
@@ -303,7 +325,7 @@ mod tests {
                 if choices.one_in(4) {
                     continue;
                 }
-                let difference = renderer.update(program);
+                let difference = renderer.update(program, None);
                 for (family, difference) in &difference {
                     let before = kept.tables.get(family).unwrap();
                     for (name, set) in &difference.sets {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netpol_core::model::Family;
 use netpol_core::program::{ClassId, Members, Program, Single, Verdict as Decision};
@@ -11,6 +12,7 @@ use super::key::{ContentKey, name};
 use super::ports::Peers;
 use super::size;
 use crate::name::Name;
+use crate::price;
 use crate::ruleset::{
     Chain, Elements, Rule, Set, SetDifference, Side, Statement, TableDifference, Verdict,
 };
@@ -52,11 +54,13 @@ impl Part {
     }
 }
 
-/// What is to be said of the other end, as far as rules have to know: by which parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is to be said of the other end, as far as rules have to know: by which sets, and which blocks
+/// have a rule each.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     default: Decision,
     parts: [bool; 3],
+    ruled: Arc<[(IpAddr, IpAddr)]>,
 }
 
 /// A class as it is rendered.
@@ -67,6 +71,8 @@ pub(super) struct PeerSets {
     pub(super) uses: usize,
     /// `default` and `ranges` of its members.
     ranges: Members,
+    /// The ranges, if they are so few that a rule each costs less than a set.
+    ruled: Arc<[(IpAddr, IpAddr)]>,
     /// How many addresses are listed to be allowed, and to be denied.
     listed: [usize; 2],
     /// What was listed and is listed no more, and the other way round.
@@ -97,11 +103,13 @@ impl PeerSets {
         let ranges = Members { allow: Vec::new(), deny: Vec::new(), ..members.clone() };
         let listed = [members.allow.len(), members.deny.len()];
         let (uses, changed, shown) = (0, Default::default(), [false; 3]);
-        Self { key, uses, ranges, listed, changed, shown, fresh: Some(members) }
+        let ruled = ruled(&ranges);
+        Self { key, uses, ranges, ruled, listed, changed, shown, fresh: Some(members) }
     }
 
     pub(super) fn peers(&self) -> Peers {
-        match (self.shape().parts.contains(&true), self.ranges.default) {
+        let asks = self.listed != [0, 0] || !self.ranges.ranges.is_empty();
+        match (asks, self.ranges.default) {
             (true, _) => Peers::Some(self.key),
             (false, Decision::Allow) => Peers::All,
             (false, Decision::Deny) => Peers::None,
@@ -110,8 +118,9 @@ impl PeerSets {
 
     pub(super) fn shape(&self) -> Shape {
         let [allow, deny] = self.listed.map(|count| count > 0);
-        let parts = [allow, deny, !self.ranges.ranges.is_empty()];
-        Shape { default: self.ranges.default, parts }
+        let in_set = !self.ranges.ranges.is_empty() && self.ruled.is_empty();
+        let parts = [allow, deny, in_set];
+        Shape { default: self.ranges.default, parts, ruled: Arc::clone(&self.ruled) }
     }
 
     /// Looks at its blocks again. They are few and change rarely, so all of its sets are made anew.
@@ -120,6 +129,7 @@ impl PeerSets {
         if ranges != self.ranges {
             let members = program.members(id, family);
             self.listed = [members.allow.len(), members.deny.len()];
+            self.ruled = ruled(&ranges);
             self.ranges = ranges;
             self.fresh = Some(members);
         }
@@ -200,6 +210,15 @@ impl PeerSets {
     }
 }
 
+fn ruled(members: &Members) -> Arc<[(IpAddr, IpAddr)]> {
+    let count = members.ranges.len();
+    if price::of_address_rules(count).is_least(price::of_address_intervals(count)) {
+        members.ranges.iter().map(|range| (*range.start(), *range.end())).collect()
+    } else {
+        Arc::new([])
+    }
+}
+
 fn whole(part: Part, members: &mut Members) -> Set {
     let elements = match part {
         Part::Allow => Elements::Addresses(std::mem::take(&mut members.allow)),
@@ -214,7 +233,7 @@ fn whole(part: Part, members: &mut Members) -> Set {
 
 impl Shape {
     /// The chain that looks the other end up.
-    pub(super) fn chain(self, key: ContentKey, exits: &Exits, counted: bool) -> Chain {
+    pub(super) fn chain(&self, key: ContentKey, exits: &Exits, counted: bool) -> Chain {
         let side = match exits.direction {
             Direction::Egress => Side::Destination,
             Direction::Ingress => Side::Source,
@@ -238,6 +257,10 @@ impl Shape {
             if is_there {
                 rules.push(ends(Some(Statement::AddressIn(side, part.set(key))), decision));
             }
+        }
+        for (first, last) in self.ruled.iter() {
+            let block = Statement::AddressBetween(side, *first, *last);
+            rules.push(ends(Some(block), self.default.opposite()));
         }
         rules.push(ends(None, self.default));
         Chain { base: None, comment: None, rules }

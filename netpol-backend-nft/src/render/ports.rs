@@ -11,6 +11,7 @@ use super::exits::{Exits, directed_name};
 use super::key::ContentKey;
 use super::size;
 use crate::name::{Comment, Name};
+use crate::price;
 use crate::ruleset::{Chain, Elements, Rule, Set, Statement, Verdict};
 
 /// Ranges of more ports than this go to the interval map, which costs 70 to 170 ns a look-up where
@@ -100,6 +101,11 @@ fn port_chain(
     for (protocol, plan) in protocols {
         let transport = Statement::Protocol(protocol.number());
         let word = protocol.as_str().to_ascii_lowercase();
+        for (range, peers) in &plan.ruled {
+            let ports = Statement::PortBetween(range.first(), range.last());
+            let verdict = Statement::Verdict(exits.of(*peers));
+            rules.push([transport.clone(), ports, verdict].into());
+        }
         if !plan.listed.is_empty() {
             let listed = plan.listed.iter();
             let elements: Vec<_> = listed.map(|(port, peers)| (*port, exits.of(*peers))).collect();
@@ -146,6 +152,7 @@ fn side_key(
     push(&"other", rest);
     for (protocol, plan) in protocols {
         push(protocol, plan.rest);
+        plan.ruled.iter().for_each(|(range, peers)| push(range, *peers));
         plan.listed.iter().for_each(|(port, peers)| push(port, *peers));
         plan.ranges.iter().for_each(|(range, peers)| push(range, *peers));
     }
@@ -159,7 +166,11 @@ fn side_key(
 /// How the ports of one protocol are looked up.
 #[derive(Debug)]
 struct Plan {
+    /// By a rule each, where they are so few.
+    ruled: Vec<(PortRange, Peers)>,
+    /// In a hash map.
     listed: Vec<(u16, Peers)>,
+    /// In an interval map.
     ranges: Vec<(PortRange, Peers)>,
     /// For all other ports.
     rest: Peers,
@@ -175,20 +186,33 @@ impl Plan {
         }
         let most = ports.iter().max_by_key(|(_, ports)| **ports).map(|(at, _)| *at);
         let rest = most.and_then(|at| intervals.get(at)).map_or(Peers::None, |(_, peers)| *peers);
-        let mut plan = Self { listed: Vec::new(), ranges: Vec::new(), rest };
-        for (range, peers) in intervals.iter().filter(|(_, peers)| *peers != rest) {
-            if width(*range) > WIDEST_LISTED {
-                plan.ranges.push((*range, *peers));
-            } else {
-                plan.listed.extend((range.first()..=range.last()).map(|port| (port, *peers)));
-            }
+        let others = intervals.iter().filter(|(_, peers)| *peers != rest).copied();
+        let (wide, narrow): (Vec<_>, Vec<_>) =
+            others.partition(|(range, _)| width(*range) > WIDEST_LISTED);
+        let mut plan = Self { ruled: Vec::new(), listed: Vec::new(), ranges: Vec::new(), rest };
+        let count = narrow.iter().map(|(range, _)| width(*range) as usize).sum();
+        if price::of_port_rules(narrow.len()).is_least(price::of_port_hash(count, size::of(count)))
+        {
+            plan.ruled.extend(narrow);
+        } else {
+            let ports = |(range, peers): (PortRange, Peers)| {
+                (range.first()..=range.last()).map(move |port| (port, peers))
+            };
+            plan.listed.extend(narrow.into_iter().flat_map(ports));
+        }
+        let by_rules = price::of_port_rules(wide.len());
+        if by_rules.is_least(price::of_port_intervals(wide.len())) {
+            plan.ruled.extend(wide);
+        } else {
+            plan.ranges = wide;
         }
         plan
     }
 
     /// Whether it says the same of all ports.
     fn is_just(&self, peers: Peers) -> bool {
-        self.listed.is_empty() && self.ranges.is_empty() && self.rest == peers
+        let maps = self.listed.is_empty() && self.ranges.is_empty();
+        maps && self.ruled.is_empty() && self.rest == peers
     }
 }
 

@@ -9,7 +9,7 @@ const SMALLEST: u32 = 48;
 /// one that grows by itself), but it refuses elements beyond that size. The kernel makes a table
 /// of the next power of two of 4/3 of the size; so the sizes that waste nothing are three quarters
 /// of powers of two, and this is the smallest of them that leaves room for 30 % more.
-pub(super) fn of(count: usize) -> u32 {
+pub(crate) fn of(count: usize) -> u32 {
     let wanted = u32::try_from(count).unwrap_or(u32::MAX / 4).min(u32::MAX / 4);
     let wanted = wanted.saturating_add(wanted.saturating_mul(3) / 10);
     let mut size = SMALLEST;

@@ -16,10 +16,12 @@ use super::key::{ContentKey, name};
 use super::peers::{ClassKeys, Moved, PeerSets, Shape};
 use super::ports::{Judged, Peers, PortChain, judge};
 use super::stray::{self, isolated_set};
+use super::unknown::{self, closed_ranges};
 use super::{Local, Options, size};
 use crate::name::{Comment, Name};
+use crate::nflog::Prefix;
 use crate::ruleset::{
-    AddressVerdict, Chain, Elements, Set, SetDifference, Statement, TableDifference, Verdict,
+    AddressVerdict, Chain, Elements, Set, SetDifference, Statement, Table, TableDifference, Verdict,
 };
 
 /// Keeps the table of one family up with programs.
@@ -41,7 +43,11 @@ pub(super) struct TableRenderer {
     own: BTreeMap<(IpAddr, IpAddr), Verdict>,
     /// What the verdicts of `own` lead to.
     own_uses: Vec<Fixture>,
+    /// The addresses of endpoints, where others are denied.
+    known: BTreeSet<IpAddr>,
     base: Option<BaseChains>,
+    /// The generations of chains that are in the kernel already, when this begins.
+    inherited: BTreeMap<Name, u32>,
 }
 
 /// One direction of a profile, and what it leads to.
@@ -79,6 +85,8 @@ pub(super) struct Source<'s> {
     pub(super) locals: &'s BTreeMap<u32, Local>,
     /// Some local endpoint is new, gone or changed.
     pub(super) moved: bool,
+    /// The generation of what is new.
+    pub(super) generation: Option<u32>,
 }
 
 impl TableRenderer {
@@ -93,8 +101,23 @@ impl TableRenderer {
             pairs: BTreeSet::new(),
             own: BTreeMap::new(),
             own_uses: Vec::new(),
+            known: BTreeSet::new(),
             base: None,
+            inherited: BTreeMap::new(),
         }
+    }
+
+    /// Renders the chains of profiles that are in force already with the generations that they have.
+    pub(super) fn inherit(&mut self, table: &Table) {
+        let logs = table.chains.iter().filter_map(|(name, chain)| {
+            let mut statements = chain.rules.iter().flat_map(|rule| &rule.statements);
+            let generation = statements.find_map(|statement| match statement {
+                Statement::Log { prefix, .. } => Prefix::parse(prefix.as_str())?.generation,
+                _ => None,
+            });
+            Some((name.clone(), generation?))
+        });
+        self.inherited.extend(logs);
     }
 
     /// What differs from the program before.
@@ -108,6 +131,7 @@ impl TableRenderer {
         if first || source.moved || !source.since.profiles.is_empty() || reshaped || policed {
             self.take_up_sides(source, keys);
             self.dispatch(source, &mut difference);
+            self.know(source, first, &mut difference);
             match source.now.options().self_traffic {
                 SelfTraffic::Allowed => self.exempt(source, first, &mut difference),
                 SelfTraffic::Policed => self.judge_own(source, keys, &mut difference),
@@ -119,6 +143,7 @@ impl TableRenderer {
             class.settle(source.now, *id, self.family, &mut difference);
         }
         self.classes.retain(|_, class| class.uses > 0);
+        self.inherited.clear();
         difference
     }
 
@@ -259,10 +284,12 @@ impl TableRenderer {
         ports: Option<(Name, PortChain)>,
     ) -> Vec<Name> {
         let self_traffic = source.now.options().self_traffic;
-        let ends = exits.chains(source.options, self_traffic);
+        let generation = |name: &Name| self.inherited.get(name).copied().or(source.generation);
+        let ends = exits.chains(source.options, self_traffic, generation);
         let ends = ends.map(|(name, chain)| (name, PortChain { chain, maps: Vec::new() }));
+        let all: Vec<_> = ports.into_iter().chain(ends).collect();
         let mut names = Vec::new();
-        for (name, content) in ports.into_iter().chain(ends) {
+        for (name, content) in all {
             let fixed = self.fixed.entry(name.clone());
             fixed.or_insert(Fixed { uses: 0, shown: false, content }).uses += 1;
             names.push(name);
@@ -305,6 +332,28 @@ impl TableRenderer {
             difference.sets.extend(change.map(|change| (isolated_set(direction), change)));
             *old = new;
         }
+    }
+
+    /// Which addresses are those of endpoints, where others are denied.
+    fn know(&mut self, source: &Source<'_>, first: bool, difference: &mut TableDifference) {
+        let closed = closed_ranges(&source.options.deny_unknown, self.family);
+        if closed.is_empty() {
+            return;
+        }
+        if first {
+            let set = unknown::set(&closed).into_iter();
+            difference.sets.extend(set.map(|(name, set)| (name, SetDifference::Whole(set))));
+        }
+        let locals = source.locals.values();
+        let own = locals.clone().flat_map(|local| local.addresses(self.family));
+        let hosts = locals.filter(|local| local.entry.is_host());
+        let same = hosts.flat_map(|local| self.with_itself(source, local)).map(|(_, it)| it);
+        let new: BTreeSet<IpAddr> = own.chain(same).collect();
+        let [before, now] = [&self.known, &new].map(|it| it.iter().copied().collect());
+        let [before, now] = [before, now].map(Elements::Addresses);
+        let change = changed(Some("endpoints of this host"), before, now, first);
+        difference.sets.extend(change.map(|change| (unknown::known_set(), change)));
+        self.known = new;
     }
 
     /// NP-SELF-1, C-HAIR-1: source and destination of what judged endpoints send to themselves.
@@ -414,7 +463,9 @@ impl TableRenderer {
     /// The chains that packets enter by, and where those end that no profile is named for.
     fn enter(&mut self, source: &Source<'_>, difference: &mut TableDifference) {
         let hosts = source.locals.values().any(|local| local.entry.is_host());
-        let base = BaseChains { family: self.family, hosts, own: !self.own.is_empty() };
+        let closed = closed_ranges(&source.options.deny_unknown, self.family);
+        let own = !self.own.is_empty();
+        let base = BaseChains { family: self.family, hosts, own, closed };
         if self.base.is_none() {
             let self_traffic = source.now.options().self_traffic;
             for direction in Direction::ALL {
@@ -424,8 +475,8 @@ impl TableRenderer {
             let stray = stray::chains(self_traffic, source.options);
             difference.chains.extend(stray.map(|(name, chain)| (name, Some(chain))));
         }
-        if self.base != Some(base) {
-            let before = self.base.map(BaseChains::chains).unwrap_or_default();
+        if self.base.as_ref() != Some(&base) {
+            let before = self.base.as_ref().map(BaseChains::chains).unwrap_or_default();
             let chains = base.chains().into_iter();
             let differ = chains.filter(|(name, chain)| before.get(name) != Some(chain));
             difference.chains.extend(differ.map(|(name, chain)| (name, Some(chain))));

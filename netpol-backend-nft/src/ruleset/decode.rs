@@ -15,7 +15,7 @@ use super::{
     AddressVerdict, Base, Chain, Comment, Elements, Family, Hook, Name, Ownership, Rule, Set, Side,
     Statement, Table, Verdict,
 };
-use crate::wire::expression::{Expression, RawVerdict};
+use crate::wire::expression::{Expression, Found, RawVerdict};
 use crate::wire::reader::{Attributes, Message, be16};
 use crate::wire::uapi::{
     self, chain, cmp, ct, data, elem, elem_list, expr, hook, meta, rule, set, udata, verdict,
@@ -321,6 +321,13 @@ fn raise_one<'a, 'b>(
             .then_some(Side::Source)
             .or_else(|| (*load == destination).then_some(Side::Destination))
     };
+    let between = |load: &E<'_>, first: &[u8], last: &[u8]| {
+        if *load == DESTINATION_PORT {
+            return Some(Statement::PortBetween(be16(first)?, be16(last)?));
+        }
+        let [first, last] = [element_address(first)?, element_address(last)?];
+        Some(Statement::AddressBetween(side_of(load)?, first, last))
+    };
     Some(match expressions {
         [
             E::Conntrack(ct::KEY_STATE),
@@ -363,23 +370,37 @@ fn raise_one<'a, 'b>(
         {
             (Statement::IcmpType(*only, *only), rest)
         }
-        [first, next, E::Lookup { set: name, verdict: false }, rest @ ..]
+        [
+            load,
+            E::Compare { operator: cmp::GTE, value: first },
+            E::Compare { operator: cmp::LTE, value: last },
+            rest @ ..,
+        ] => (between(load, first, last)?, rest),
+        [load, E::Compare { operator: cmp::EQ, value: only }, rest @ ..] => {
+            (between(load, only, only)?, rest)
+        }
+        [first, next, E::Lookup { set: name, result: Found::Matches }, rest @ ..]
             if *first == source && *next == second =>
         {
             (Statement::PairIn(set(name)?), rest)
         }
-        [first, next, E::Lookup { set: name, verdict: true }, rest @ ..]
+        [first, next, E::Lookup { set: name, result: Found::Verdict }, rest @ ..]
             if *first == source && *next == second =>
         {
             (Statement::PairMap(set(name)?), rest)
         }
-        [load, E::Lookup { set: name, verdict: true }, rest @ ..] if *load == DESTINATION_PORT => {
+        [load, E::Lookup { set: name, result: Found::Verdict }, rest @ ..]
+            if *load == DESTINATION_PORT =>
+        {
             (Statement::PortMap(set(name)?), rest)
         }
-        [load, E::Lookup { set: name, verdict: false }, rest @ ..] => {
+        [load, E::Lookup { set: name, result: Found::Matches }, rest @ ..] => {
             (Statement::AddressIn(side_of(load)?, set(name)?), rest)
         }
-        [load, E::Lookup { set: name, verdict: true }, rest @ ..] => {
+        [load, E::Lookup { set: name, result: Found::Fails }, rest @ ..] => {
+            (Statement::AddressNotIn(side_of(load)?, set(name)?), rest)
+        }
+        [load, E::Lookup { set: name, result: Found::Verdict }, rest @ ..] => {
             (Statement::AddressMap(side_of(load)?, set(name)?), rest)
         }
         [E::Counter { .. }, rest @ ..] => (Statement::Counter, rest),

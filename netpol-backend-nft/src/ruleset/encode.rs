@@ -9,7 +9,7 @@ use super::{
 };
 use crate::plan::Change;
 use crate::wire::batch::Batch;
-use crate::wire::expression::{Expression, RawVerdict};
+use crate::wire::expression::{Expression, Found, RawVerdict};
 use crate::wire::uapi::{
     self, chain, cmp, ct, data, elem, expr, hook, meta, msg, payload, rule, set, table, udata,
     verdict,
@@ -378,34 +378,41 @@ pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(
         }
         Statement::IcmpType(first, last) => {
             emit(ICMP_TYPE);
-            if first == last {
-                emit(Expression::Compare { operator: cmp::EQ, value: &[*first] });
-            } else {
-                emit(Expression::Compare { operator: cmp::GTE, value: &[*first] });
-                emit(Expression::Compare { operator: cmp::LTE, value: &[*last] });
-            }
+            between(&[*first], &[*last], emit);
+        }
+        Statement::AddressBetween(side, first, last) => {
+            emit(address(family, *side, expr::REG_1));
+            between(octets(first).as_slice(), octets(last).as_slice(), emit);
+        }
+        Statement::PortBetween(first, last) => {
+            emit(DESTINATION_PORT);
+            between(&first.to_be_bytes(), &last.to_be_bytes(), emit);
         }
         Statement::AddressIn(side, set) => {
             emit(address(family, *side, expr::REG_1));
-            emit(Expression::Lookup { set: set.as_str(), verdict: false });
+            emit(Expression::Lookup { set: set.as_str(), result: Found::Matches });
+        }
+        Statement::AddressNotIn(side, set) => {
+            emit(address(family, *side, expr::REG_1));
+            emit(Expression::Lookup { set: set.as_str(), result: Found::Fails });
         }
         Statement::PairIn(set) => {
             emit(address(family, Side::Source, expr::REG_1));
             emit(address(family, Side::Destination, second_register(family)));
-            emit(Expression::Lookup { set: set.as_str(), verdict: false });
+            emit(Expression::Lookup { set: set.as_str(), result: Found::Matches });
         }
         Statement::PairMap(map) => {
             emit(address(family, Side::Source, expr::REG_1));
             emit(address(family, Side::Destination, second_register(family)));
-            emit(Expression::Lookup { set: map.as_str(), verdict: true });
+            emit(Expression::Lookup { set: map.as_str(), result: Found::Verdict });
         }
         Statement::AddressMap(side, map) => {
             emit(address(family, *side, expr::REG_1));
-            emit(Expression::Lookup { set: map.as_str(), verdict: true });
+            emit(Expression::Lookup { set: map.as_str(), result: Found::Verdict });
         }
         Statement::PortMap(map) => {
             emit(DESTINATION_PORT);
-            emit(Expression::Lookup { set: map.as_str(), verdict: true });
+            emit(Expression::Lookup { set: map.as_str(), result: Found::Verdict });
         }
         Statement::Counter => emit(Expression::Counter { packets: 0, bytes: 0 }),
         Statement::Limit(rate) => {
@@ -416,6 +423,16 @@ pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(
         }
         Statement::Verdict(verdict) => emit(Expression::Verdict(raw(verdict))),
         Statement::Foreign(name) => emit(Expression::Other(name)),
+    }
+}
+
+/// Compares what has been loaded with the first and the last value of a range.
+fn between(first: &[u8], last: &[u8], mut emit: impl FnMut(Expression<'_>)) {
+    if first == last {
+        emit(Expression::Compare { operator: cmp::EQ, value: first });
+    } else {
+        emit(Expression::Compare { operator: cmp::GTE, value: first });
+        emit(Expression::Compare { operator: cmp::LTE, value: last });
     }
 }
 

@@ -244,6 +244,14 @@ impl<'a> Walk<'a> {
                     _ => false,
                 },
                 Statement::AddressIn(side, set) => self.contains(set, self.address(*side))?,
+                Statement::AddressNotIn(side, set) => !self.contains(set, self.address(*side))?,
+                Statement::AddressBetween(side, first, last) => {
+                    (*first..=*last).contains(&self.address(*side))
+                }
+                Statement::PortBetween(first, last) => match self.packet.transport {
+                    Transport::Port(_, port) => (*first..=*last).contains(&port),
+                    _ => false,
+                },
                 Statement::PairIn(set) => self.contains_pair(set)?,
                 Statement::AddressMap(side, map) => {
                     match self.verdict_of_address(map, self.address(*side))? {

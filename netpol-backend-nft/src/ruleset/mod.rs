@@ -233,6 +233,12 @@ pub enum Statement {
     IcmpType(u8, u8),
     /// `ip saddr @set`: the address is in the set.
     AddressIn(Side, Name),
+    /// `ip saddr != @set`: the address is not in the set.
+    AddressNotIn(Side, Name),
+    /// `ip saddr 192.0.2.1-192.0.2.7`: the address is one from the first to the last.
+    AddressBetween(Side, IpAddr, IpAddr),
+    /// `th dport 80-90`: the destination port is one from the first to the last.
+    PortBetween(u16, u16),
     /// `ip saddr . ip daddr @set`: the pair of source and destination is in the set.
     PairIn(Name),
     /// `ip saddr vmap @map`: the verdict that the map has for the address, if any.
@@ -265,7 +271,8 @@ impl Statement {
     #[must_use]
     pub fn set(&self) -> Option<&Name> {
         match self {
-            Self::AddressIn(_, set) | Self::AddressMap(_, set) => Some(set),
+            Self::AddressIn(_, set) | Self::AddressNotIn(_, set) => Some(set),
+            Self::AddressMap(_, set) => Some(set),
             Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
             _ => None,
         }
@@ -273,7 +280,8 @@ impl Statement {
 
     pub(crate) fn set_mut(&mut self) -> Option<&mut Name> {
         match self {
-            Self::AddressIn(_, set) | Self::AddressMap(_, set) => Some(set),
+            Self::AddressIn(_, set) | Self::AddressNotIn(_, set) => Some(set),
+            Self::AddressMap(_, set) => Some(set),
             Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
             _ => None,
         }

@@ -158,7 +158,12 @@ fn write_rule(f: &mut fmt::Formatter<'_>, family: Family, rule: &Rule) -> fmt::R
         // `tcp dport` implies the protocol, as does `icmpv6 type`; nft prints it so, too.
         let implied = matches!(
             rule.statements.get(index + 1),
-            Some(Statement::PortMap(_) | Statement::IcmpType(..) | Statement::TcpUnderWay)
+            Some(
+                Statement::PortMap(_)
+                    | Statement::PortBetween(..)
+                    | Statement::IcmpType(..)
+                    | Statement::TcpUnderWay
+            )
         );
         if let Statement::Protocol(number) = statement {
             protocol = Some(protocol_name(*number));
@@ -194,6 +199,13 @@ fn write_statement(
             write!(f, "{} type {}", protocol.unwrap_or("icmpv6"), range(first, last))
         }
         Statement::AddressIn(side, set) => write!(f, "{ip} {} @{set}", side_name(*side)),
+        Statement::AddressNotIn(side, set) => write!(f, "{ip} {} != @{set}", side_name(*side)),
+        Statement::AddressBetween(side, first, last) => {
+            write!(f, "{ip} {} {}", side_name(*side), range(first, last))
+        }
+        Statement::PortBetween(first, last) => {
+            write!(f, "{} dport {}", protocol.unwrap_or("th"), range(first, last))
+        }
         Statement::PairIn(set) => write!(f, "{ip} saddr . {ip} daddr @{set}"),
         Statement::PairMap(map) => write!(f, "{ip} saddr . {ip} daddr vmap @{map}"),
         Statement::AddressMap(side, map) => write!(f, "{ip} {} vmap @{map}", side_name(*side)),

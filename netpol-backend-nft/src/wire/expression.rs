@@ -31,7 +31,7 @@ pub(crate) enum Expression<'a> {
     },
     Lookup {
         set: &'a str,
-        verdict: bool,
+        result: Found,
     },
     Verdict(RawVerdict<'a>),
     Counter {
@@ -48,6 +48,17 @@ pub(crate) enum Expression<'a> {
         burst: u32,
     },
     Other(&'a str),
+}
+
+/// What it means that something is found in a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The rule goes on.
+    Matches,
+    /// The rule ends.
+    Fails,
+    /// The verdict beside it in the map holds.
+    Verdict,
 }
 
 /// A verdict as the kernel writes it.
@@ -107,11 +118,13 @@ impl<'a> Expression<'a> {
                 w.nest(bitwise::MASK, |w| w.raw(data::VALUE, mask));
                 w.nest(bitwise::XOR, |w| w.raw(data::VALUE, xor));
             }),
-            Self::Lookup { set, verdict } => ("lookup", &|w| {
+            Self::Lookup { set, result } => ("lookup", &|w| {
                 w.text(lookup::SET, set);
                 w.be32(lookup::SREG, expr::REG_1);
-                if *verdict {
-                    w.be32(lookup::DREG, expr::REG_VERDICT);
+                match result {
+                    Found::Matches => {}
+                    Found::Fails => w.be32(lookup::FLAGS, lookup::FLAG_INVERTED),
+                    Found::Verdict => w.be32(lookup::DREG, expr::REG_VERDICT),
                 }
             }),
             Self::Verdict(verdict) => ("immediate", &|w| {
@@ -179,13 +192,14 @@ impl<'a> Expression<'a> {
             }
             "lookup" => {
                 register(lookup::SREG)?;
-                at.be32(lookup::FLAGS).is_none_or(|flags| flags == 0).then_some(())?;
-                let verdict = match at.be32(lookup::DREG) {
-                    None => false,
-                    Some(expr::REG_VERDICT) => true,
-                    Some(_) => return None,
+                let flags = at.be32(lookup::FLAGS).unwrap_or_default();
+                let result = match (at.be32(lookup::DREG), flags) {
+                    (None, 0) => Found::Matches,
+                    (None, lookup::FLAG_INVERTED) => Found::Fails,
+                    (Some(expr::REG_VERDICT), 0) => Found::Verdict,
+                    _ => return None,
                 };
-                Self::Lookup { set: at.text(lookup::SET)?, verdict }
+                Self::Lookup { set: at.text(lookup::SET)?, result }
             }
             "immediate" => {
                 at.be32(immediate::DREG).filter(|register| *register == expr::REG_VERDICT)?;
@@ -228,8 +242,9 @@ mod tests {
             Expression::Conntrack(ct::KEY_STATE),
             Expression::Compare { operator: cmp::EQ, value: &[6] },
             Expression::Mask { mask: &[6, 0, 0, 0], xor: &[0; 4] },
-            Expression::Lookup { set: "peers", verdict: false },
-            Expression::Lookup { set: "ports", verdict: true },
+            Expression::Lookup { set: "peers", result: Found::Matches },
+            Expression::Lookup { set: "peers", result: Found::Fails },
+            Expression::Lookup { set: "ports", result: Found::Verdict },
             Expression::Verdict(RawVerdict { code: uapi::verdict::GOTO, chain: Some("c") }),
             Expression::Verdict(RawVerdict { code: uapi::verdict::DROP, chain: None }),
             Expression::Counter { packets: 3, bytes: 180 },

@@ -208,6 +208,8 @@ pub(crate) mod lookup {
     pub(crate) const SREG: u16 = 2;
     pub(crate) const DREG: u16 = 3;
     pub(crate) const FLAGS: u16 = 5;
+
+    pub(crate) const FLAG_INVERTED: u32 = 1;
 }
 
 pub(crate) mod immediate {

@@ -328,8 +328,11 @@ fn compare<U>(
         boundaries.ports.iter().flat_map(of_protocols).chain(others).collect();
 
     let closed = std::mem::take(&mut boundaries.closed);
+    let hosts = endpoints.iter().filter(|(_, entry)| entry.is_host());
+    let hosts: BTreeSet<IpAddr> = hosts.flat_map(|(own, _)| program.same_host(*own)).collect();
     let is_closed = |address: &IpAddr| {
-        !endpoints.contains_key(address) && closed.iter().any(|range| range.contains(address))
+        let known = endpoints.contains_key(address) || hosts.contains(address);
+        !known && closed.iter().any(|range| range.contains(address))
     };
     let judged = |address| endpoints.contains_key(address) || is_closed(address);
     let across = representatives.iter().flat_map(|source| {
