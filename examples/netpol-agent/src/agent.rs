@@ -281,6 +281,8 @@ impl Agent {
                 unprogrammed.settle(mirror.ranges(), cluster);
             });
         }
+        // Where the backend cannot, that has been told of.
+        let _ = self.close_large_ranges();
         match self.enforcer.enforce() {
             Ok(applied) => {
                 log(&applied);
@@ -384,18 +386,25 @@ impl Agent {
         matches!(loaded, Ok(Some(_)))
     }
 
-    fn warn_of_gaps(&self) {
+    fn warn_of_gaps(&mut self) {
         if !self.mirror.has_own_node() {
             warn!("the API server has no node of this name: is it the right one?");
         }
         let ranges = self.mirror.ranges();
         let Some(unprogrammed) = &self.unprogrammed else { return };
-        for range in unprogrammed.open(ranges) {
-            warn!(%range, "too large to deny the addresses that no pod has");
-        }
         if unprogrammed.is_blind(ranges) {
             warn!("no range of pod addresses is known; pods nobody has told of are not denied");
         }
+        if let Err(error) = self.close_large_ranges() {
+            warn!(%error, "in ranges of more than 4096 addresses, pods nobody has told of are not denied");
+        }
+    }
+
+    /// Has the backend deny the addresses without a pod that are too many to be known one by one.
+    fn close_large_ranges(&mut self) -> Result<(), netpol_core::backend::Error> {
+        let Some(unprogrammed) = &self.unprogrammed else { return Ok(()) };
+        let large: Vec<IpNet> = unprogrammed.large(self.mirror.ranges()).copied().collect();
+        self.enforcer.deny_unknown(&large)
     }
 
     fn save(&mut self) {

@@ -2,7 +2,9 @@
 //!
 //! Every address of the node's pod ranges that no pod has is an endpoint, and a policy above all others denies it
 //! everything. The moment a pod is known its address changes hands within one program, so there is no instant at which
-//! it is judged by neither. As this is done by a policy, every backend does it, and explanations tell.
+//! it is judged by neither. As this is done by a policy, every backend does it, and explanations tell. Ranges that are
+//! too large for that, as those of IPv6 are, are left to backends that know of ranges
+//! ([`Backend::deny_unknown`](netpol_core::backend::Backend::deny_unknown)).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +16,7 @@ use netpol_core::model::{
     Ports, Rule, Selector, Subject, Tier, name,
 };
 
-/// A range of more addresses than this is not guarded: each costs the kernel some hundred bytes.
+/// The addresses of a range of more than this are not endpoints: each costs the kernel some hundred bytes.
 const MOST: u128 = 1 << 12;
 
 /// The namespace of addresses without a pod. No other namespace has no name.
@@ -62,8 +64,8 @@ impl Unprogrammed {
         self.denied = free;
     }
 
-    /// The ranges that are too large to be guarded.
-    pub(crate) fn open<'a>(&'a self, ranges: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
+    /// The ranges that are too large for this.
+    pub(crate) fn large<'a>(&'a self, ranges: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
         self.given.iter().chain(ranges).filter(|range| size(range) > MOST)
     }
 
@@ -133,7 +135,7 @@ mod tests {
         }
         cluster.upsert_policy(open);
         let ranges = ["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
-        assert_eq!(unprogrammed.open(&ranges).count(), 1);
+        assert_eq!(unprogrammed.large(&ranges).count(), 1);
         let may = |cluster: &Cluster, from: &str, to: &str| {
             let flow = Flow::new(ip(from), ip(to), Traffic::tcp(80));
             compile(cluster, Scope::Node(name("n1"))).decide(&flow).is_allowed()
