@@ -274,4 +274,59 @@ mod tests {
         assert_eq!(abridged("x".repeat(9), 8), "xxxxx...");
         assert_eq!(abridged("é".repeat(5), 8), "éé...");
     }
+
+    #[test]
+    fn families_are_counted_together() {
+        let count = |packets| Count { packets, bytes: packets * 60 };
+        let table = TableStatus {
+            chains: 1,
+            rules: 2,
+            sets: 3,
+            elements: 4,
+            denied_egress: count(5),
+            denied_ingress: count(6),
+        };
+        let both: Status = [table; 2].into_iter().collect();
+        let wanted = Status {
+            present: true,
+            chains: 2,
+            rules: 4,
+            sets: 6,
+            elements: 8,
+            denied_egress: count(10),
+            denied_ingress: count(12),
+        };
+        assert_eq!(both, wanted);
+        assert_eq!(
+            Direction::ALL.map(|it| both.denied(it)),
+            Direction::ALL.map(|it| match it {
+                Direction::Egress => count(10),
+                Direction::Ingress => count(12),
+            })
+        );
+        assert_eq!(Status::from_iter([]), Status::default());
+    }
+
+    #[test]
+    fn errors_are_those_of_the_backend() {
+        #[derive(Debug)]
+        struct Own(fmt::Error);
+        impl fmt::Display for Own {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("no such table")
+            }
+        }
+        impl error::Error for Own {
+            fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = Error::new(ErrorKind::Refused, Own(fmt::Error));
+        assert_eq!(
+            (error.to_string().as_str(), error.kind()),
+            ("no such table", ErrorKind::Refused)
+        );
+        assert!(error::Error::source(&error).is_some_and(|it| it.is::<fmt::Error>()));
+        assert!(error.own().is::<Own>());
+    }
 }

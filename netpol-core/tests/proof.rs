@@ -253,3 +253,32 @@ fn what_rules_tell_apart_is_asked_about() {
     }
     assert!(asked.iter().all(|it| *it > 10), "{asked:?}");
 }
+
+#[test]
+fn mismatches_in_words() {
+    let flow = Flow::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), Traffic::tcp(80));
+    let path = Path::Forwarded;
+    let verdict = |allowed| Mismatch::Verdict { flow: flow.clone(), path, allowed };
+    let texts: [(Mismatch<&str>, &str); 6] = [
+        (
+            verdict(true),
+            "10.0.0.1 -> 10.0.0.2:80/tcp is allowed and does not pass the forward hook",
+        ),
+        (verdict(false), "10.0.0.1 -> 10.0.0.2:80/tcp is denied and passes the forward hook"),
+        (
+            Mismatch::Established { flow: flow.clone(), path: Path::ToHost },
+            "10.0.0.1 -> 10.0.0.2:80/tcp does not pass the input hook once it is established",
+        ),
+        (
+            Mismatch::Stray { flow: flow.clone(), path: Path::FromHost },
+            "packets from the middle of 10.0.0.1 -> 10.0.0.2:80/tcp pass the output hook, and may be answers of a denied connection",
+        ),
+        (Mismatch::NoRules(Family::V6), "there are no rules for V6"),
+        (Mismatch::Undecided("an unknown rule"), "an unknown rule"),
+    ];
+    for (mismatch, text) in texts {
+        let told = netpol_core::backend::Mismatch::from(&mismatch);
+        assert_eq!((told.text.as_str(), told.to_string().as_str()), (text, text));
+        assert_eq!(told.flow, text.contains("->").then(|| flow.clone()));
+    }
+}
