@@ -48,6 +48,14 @@ pub(crate) fn in_namespace(test: &str, body: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// As an ordinary user may run it, even if root runs the tests: in a user namespace.
+pub(crate) fn unprivileged(test: &str, body: impl FnOnce() + Send + 'static) {
+    match std::env::var_os(IN_USER_NAMESPACE) {
+        Some(_) => in_namespace(test, body),
+        None => in_user_namespace(test),
+    }
+}
+
 fn in_user_namespace(test: &str) {
     let possible = Command::new("unshare").args(["-Ur", "true"]).status();
     if !possible.is_ok_and(|status| status.success()) {
