@@ -117,7 +117,69 @@ fn line_number(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
     use super::*;
+
+    /// What a tool's failure is told as, if these are its words.
+    fn told(tool: &str, words: &str) -> Error {
+        let program = Program { name: tool.to_owned(), path: PathBuf::new() };
+        let status = ExitStatus::from_raw(0x100);
+        let output = Output { status, stdout: Vec::new(), stderr: words.into() };
+        program.failure(&output, "*filter\n:a - [0:0]\n-A a -j DROP\nCOMMIT\n")
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        for (tool, words, advice) in [
+            (
+                "iptables-legacy-restore",
+                "iptables-restore v1.8.9 (legacy): iptables-restore: unable to initialize table \
+                 'filter': Table does not exist (do you need to insmod?)",
+                "ip_tables and iptable_filter",
+            ),
+            ("ipset", "ipset v7.17: Cannot open session to kernel.", "ip_set_hash_net"),
+            (
+                "ipset",
+                "ipset v7.17: Error in line 1: Kernel error received: set type not supported",
+                "ip_set_hash_net",
+            ),
+            (
+                "iptables-nft-restore",
+                "iptables-restore v1.8.9 (nf_tables): Could not fetch rule set generation id: \
+                 Invalid argument",
+                "nf_tables",
+            ),
+            (
+                "iptables-nft-restore",
+                "Warning: Extension set revision 0 not supported, missing kernel module?\n\
+                 line 3: RULE_APPEND failed (No such file or directory): rule in chain a",
+                "xt_set",
+            ),
+        ] {
+            let error = told(tool, words);
+            assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(tool) && text.contains(advice), "{text}");
+        }
+        for words in [
+            "iptables v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied \
+             (you must be root)",
+            "Fatal: can't open lock file /run/xtables.lock: Permission denied",
+            "ipset v7.17: Kernel error received: Operation not permitted",
+        ] {
+            assert!(matches!(told("x", words), Error::NotPermitted { .. }), "{words}");
+        }
+        for words in [
+            "Another app is currently holding the xtables lock; still 1s 0us time ahead",
+            "ipset v7.17: Set cannot be destroyed: it is in use by a kernel component",
+        ] {
+            assert!(matches!(told("x", words), Error::Busy { .. }), "{words}");
+        }
+        let refused = told("iptables-restore", "iptables-restore: line 3 failed");
+        assert!(refused.to_string().contains("`-A a -j DROP`"), "{refused}");
+    }
 
     #[test]
     fn refused_lines_are_found() {
