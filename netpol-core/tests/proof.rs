@@ -3,13 +3,18 @@
 //! The rules are another program, which stands for a backend that has put something else into force, or the same one
 //! with a mistake about one kind of packet.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
 
 use netpol_core::backend::proof::{Boundaries, Mismatch, Packet, Path, Standing, verify};
-use netpol_core::model::{Direction, End, Family, Flow, Objects, Options, Protocol, Traffic, name};
+use netpol_core::model::{
+    Direction, End, Endpoint, Family, Flow, NamespaceScope, Objects, Options, PodSelector, Policy,
+    PolicyKey, PolicyKind, Protocol, Selector, Subject, Tier, Traffic, name,
+};
 use netpol_core::testing::{Choices, History, flow, flows_of_interest, world};
 use netpol_core::{Cluster, Program, Scope, compile};
 
@@ -119,23 +124,155 @@ fn rules_that_are_right_are_proven() {
         let program = program(options, &objects);
         let ports = ports(&program);
         for family in Family::ALL {
-            let denied = RefCell::new(Vec::new());
+            let asked = RefCell::new(Vec::new());
             let judge = |packet: &Packet| {
-                let passes = passes(&program, &ports, packet);
-                if packet.standing == Standing::Stray && !passes {
-                    denied.borrow_mut().push(*packet);
-                }
-                passes
+                asked.borrow_mut().push(*packet);
+                passes(&program, &ports, packet)
             };
             let found = mismatches(&program, family, Boundaries::new(family), judge);
             assert!(found.is_empty(), "seed {seed}: {found:?}");
+            let asked = asked.into_inner();
+            check_paths(&program, &asked);
             // Nor would it do to let pass what belongs to no known connection, whatever it is.
-            let careless = |packet: &Packet| packet.standing == Standing::Stray || judge(packet);
+            let new = asked.iter().filter(|it| it.standing == Standing::New);
+            let strays = new.map(|it| Packet { standing: Standing::Stray, ..*it });
+            let has_beginnings = |it: &Packet| match it.traffic {
+                Traffic::Port(protocol, _) => protocol != Protocol::Udp,
+                Traffic::Other(_) => false,
+            };
+            let denied = strays.filter(|it| has_beginnings(it) && !passes(&program, &ports, it));
+            let careless = |packet: &Packet| {
+                packet.standing == Standing::Stray || passes(&program, &ports, packet)
+            };
             let found = mismatches(&program, family, Boundaries::new(family), careless);
             let strays: Vec<Packet> = found.iter().filter_map(stray).collect();
-            assert_eq!(strays, denied.into_inner(), "seed {seed}");
+            assert_eq!(strays, denied.collect::<Vec<_>>(), "seed {seed}");
         }
     }
+}
+
+/// Packets of ordinary endpoints are forwarded, those of the host go in and out as well; on each way there is one
+/// packet of a known connection.
+fn check_paths(program: &Program, asked: &[Packet]) {
+    let is_ordinary = |address| {
+        let mut entries = program.endpoints();
+        entries.any(|it| !it.is_host() && it.addresses().contains(&address))
+    };
+    let mut ways: BTreeMap<(IpAddr, IpAddr), BTreeMap<Path, usize>> = BTreeMap::new();
+    for packet in asked {
+        let paths = ways.entry((packet.source, packet.destination)).or_default();
+        let known = paths.entry(packet.path).or_default();
+        *known += usize::from(packet.standing == Standing::Established);
+    }
+    for ((from, to), paths) in ways {
+        let (from, to) = (is_ordinary(from), is_ordinary(to));
+        let all = [(Path::ToHost, !to), (Path::Forwarded, true), (Path::FromHost, !from)];
+        let wanted = all.into_iter().filter(|(_, applies)| *applies).map(|(path, _)| path);
+        assert!(paths.keys().copied().eq(wanted), "{paths:?}");
+        // A pair may be asked about as two addresses of some kind, and again for itself.
+        assert!(paths.values().all(|known| (1..=2).contains(known)), "{paths:?}");
+    }
+}
+
+/// Rules that tell nothing apart are right only if the program has nothing to tell apart, for any path.
+#[test]
+fn rules_that_tell_nothing_apart_are_found_out() {
+    let mut wrong = 0;
+    for seed in 0..150 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 1500));
+        let program = program(options, &objects);
+        let is_host = |address| {
+            let mut entries = program.endpoints();
+            entries.all(|it| it.is_host() || !it.addresses().contains(&address))
+        };
+        let flows = flows_of_interest(&objects);
+        for family in Family::ALL {
+            let of_family = flows.iter().filter(|it| {
+                between(it).is_some_and(|(from, to, of)| {
+                    of == family && (is_judged(&program, from) || is_judged(&program, to))
+                })
+            });
+            let verdicts = of_family.map(|it| (it, program.decide(it).is_allowed()));
+            let verdicts: Vec<_> = verdicts.collect();
+            for says in [true, false] {
+                let differs = verdicts.iter().any(|(_, allowed)| *allowed != says);
+                let judge = |packet: &Packet| packet.standing == Standing::Established || says;
+                let found = mismatches(&program, family, Boundaries::new(family), judge);
+                let is_verdict = |it: &Mismatch<_>| matches!(it, Mismatch::Verdict { .. });
+                assert!(!differs || found.iter().any(is_verdict), "seed {seed}: {says}");
+                wrong += usize::from(differs);
+
+                let ports = ports(&program);
+                let judge = |packet: &Packet| match (packet.path, packet.standing) {
+                    (Path::ToHost, Standing::New) => says,
+                    _ => passes(&program, &ports, packet),
+                };
+                let differs = verdicts.iter().any(|(flow, allowed)| {
+                    *allowed != says && between(flow).is_some_and(|(_, to, _)| is_host(to))
+                });
+                let found = mismatches(&program, family, Boundaries::new(family), judge);
+                assert!(
+                    !differs || found.iter().any(is_verdict),
+                    "seed {seed}: to the host {says}"
+                );
+            }
+        }
+    }
+    assert!(wrong > 100, "{wrong}");
+}
+
+/// The addresses of an endpoint are special to each other, whatever rules say of an address and itself.
+#[test]
+fn an_endpoint_with_many_addresses_reaches_itself() {
+    let pods = (1..=4).map(|pod| {
+        let mut endpoint = Endpoint::new("x", &format!("p{pod}"));
+        endpoint.addresses.extend([[10, 0, 0, pod], [10, 0, 1, pod]].map(IpAddr::from));
+        endpoint.node = Some(name("node0"));
+        endpoint
+    });
+    let all =
+        PodSelector { namespaces: NamespaceScope::Named(name("x")), pods: Selector::everything() };
+    let deny = Policy {
+        key: PolicyKey {
+            kind: PolicyKind::NetworkPolicy,
+            namespace: name("x"),
+            name: name("deny"),
+        },
+        tier: Tier::NetworkPolicy,
+        priority: 0,
+        subject: Subject::Pods(all),
+        ingress: Some(Vec::new()),
+        egress: Some(Vec::new()),
+    };
+    let objects = Objects { endpoints: pods.collect(), policies: vec![deny], ..Objects::default() };
+    let program = program(Options::default(), &objects);
+    let mut boundaries = Boundaries::new(Family::V4);
+    for address in program.endpoints().flat_map(|it| it.addresses()) {
+        boundaries.pair(*address, *address);
+    }
+    let judge = |it: &Packet| it.standing == Standing::Established || it.source == it.destination;
+    let found = mismatches(&program, Family::V4, boundaries, judge);
+    assert!(!found.is_empty());
+    for mismatch in found {
+        let Mismatch::Verdict { flow, allowed: true, .. } = mismatch else {
+            panic!("{mismatch:?}");
+        };
+        assert_ne!(flow.source, flow.destination);
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_is_told() {
+    let (objects, options) = world(&mut Choices::from_seed(1, 1500));
+    let program = program(options, &objects);
+    let mut asked = 0;
+    let judge = |_: &Packet| {
+        asked += 1;
+        Err("an unknown rule")
+    };
+    let found = verify(&program, |family| Some(Boundaries::new(family)), judge);
+    assert_eq!(found, vec![Mismatch::Undecided("an unknown rule"); asked]);
+    assert!(asked > 0);
 }
 
 /// Whatever another program says otherwise is found, if its rules tell by what they decide.
