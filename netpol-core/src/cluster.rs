@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ahash::{HashMap, HashSet};
-
 use crate::model::{
     DomainName, Endpoint, Labels, Name, Namespace, Node, Objects, Options, Policy, PolicyKey,
 };
@@ -14,6 +12,9 @@ use crate::model::{
 ///
 /// `upsert_*` and `remove_*` are idempotent and may come in any order: a policy before its namespace, an endpoint
 /// before its node. The last value of an object wins.
+///
+/// Everything is kept in order, so that what belongs to a namespace is found together: a first compilation goes
+/// through memory as it lies.
 ///
 /// ```
 /// use netpol_core::cluster::Cluster;
@@ -35,9 +36,9 @@ use crate::model::{
 pub struct Cluster {
     pub(crate) options: Options,
     pub(crate) namespaces: BTreeMap<Name, Labels>,
-    pub(crate) endpoints: HashMap<EndpointKey, Arc<Endpoint>>,
+    pub(crate) endpoints: BTreeMap<EndpointKey, Arc<Endpoint>>,
     pub(crate) nodes: BTreeMap<Name, Arc<Node>>,
-    pub(crate) policies: HashMap<PolicyKey, Arc<Policy>>,
+    pub(crate) policies: BTreeMap<PolicyKey, Arc<Policy>>,
     /// What domain names stand for, each with the time at which that expires.
     pub(crate) domains: BTreeMap<(Name, IpAddr), Option<u64>>,
     changes: Changes,
@@ -50,9 +51,9 @@ pub struct Cluster {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub(crate) namespaces: BTreeSet<Name>,
-    pub(crate) endpoints: HashSet<EndpointKey>,
+    pub(crate) endpoints: BTreeSet<EndpointKey>,
     pub(crate) nodes: BTreeSet<Name>,
-    pub(crate) policies: HashSet<PolicyKey>,
+    pub(crate) policies: BTreeSet<PolicyKey>,
     pub(crate) domains: BTreeSet<(Name, IpAddr)>,
 }
 
@@ -186,12 +187,12 @@ impl Cluster {
         });
     }
 
-    /// The policies, in no particular order.
+    /// The policies in the order of their keys.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.values().map(|policy| &**policy)
     }
 
-    /// The endpoints, in no particular order.
+    /// The endpoints in the order of namespace, name and uid.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.values().map(|endpoint| &**endpoint)
     }

@@ -63,6 +63,10 @@ fn following(
     }
     drop(held);
     let mut figures = vec![Figure::new(format!("{name}.kept"), megabytes(usage.kept), "MB")];
+    // Where a node only sees what happens: hardly any pod of the cluster is its own.
+    let pods = times.iter().filter(|(kind, _)| kind.starts_with("pod-"));
+    let any = pods.flat_map(|(_, times)| times).copied().collect();
+    times.insert("pod-any-event", any);
     for (kind, times) in times {
         let times = Times::new(times);
         let [median, rare] = [0.5, 0.99].map(|share| nanoseconds(times.quantile(share), 1) / 1e3);

@@ -36,24 +36,35 @@ pub struct Change {
 }
 
 /// What most often happens in a [`mixed`](super::mixed) cluster: of every kind `count` changes, in no order.
+///
+/// Kinds that begin with `pod` happen to pods of the whole cluster, each as likely as any other; those that begin with
+/// `local-pod` on the first node only.
 pub fn changes(objects: &Objects, count: usize, random: &mut Random) -> Vec<Change> {
     let ordinary: Vec<&Endpoint> = objects.endpoints.iter().filter(|it| it.is_ordinary()).collect();
     let mut places = Nodes::beside(objects.nodes.len());
     let mut changes = Vec::with_capacity(8 * count);
     for at in 0..count {
         let mut pod = || random.pick(&ordinary).clone();
-        let (on_node, elsewhere, relabelled, moved) = (pod(), pod(), pod(), pod());
-        // One more replica, on the first node and on another.
-        let other = 1 + random.below(objects.nodes.len() - 1);
+        let [on_node, replicated, relabelled, renamed, readdressed] = [(); 5].map(|()| pod());
+        // One more replica, on the first node and on the node of any pod.
+        let other = pod().node;
+        let other = objects.nodes.iter().position(|it| other.as_ref() == Some(&it.name));
+        let other = other.unwrap_or_default();
         changes.push(replica(
             ["local-pod-added", "local-pod-removed"],
             at,
             on_node,
             places.place(0),
         ));
-        changes.push(replica(["pod-added", "pod-removed"], at, elsewhere, places.place(other)));
+        changes.push(replica(["pod-added", "pod-removed"], at, replicated, places.place(other)));
         changes.push(relabelled_pod("pod-relabelled", &relabelled, "version", "v4"));
-        changes.push(relabelled_pod("pod-app-changed", &moved, "app", "web"));
+        changes.push(relabelled_pod("pod-app-changed", &renamed, "app", "web"));
+        let addresses = [places.place(other).0].into_iter().collect();
+        changes.push(Change::both(
+            "pod-readdressed",
+            Event::Pod(Endpoint { addresses, ..readdressed.clone() }),
+            Event::Pod(readdressed),
+        ));
 
         let node = Node {
             name: name(&format!("new-node-{at}")),

@@ -58,27 +58,24 @@ impl Compiler {
 
     fn change_endpoint(&mut self, cluster: &Cluster, key: &EndpointKey) {
         let new = cluster.endpoints.get(key).filter(|it| it.phase == Phase::Live).cloned();
-        let old = self.places.id(key).and_then(|id| self.places.endpoint(id));
+        let known = self.places.id(key);
+        let old = known.and_then(|id| self.places.endpoint(id));
         if old.map(|it| &it.endpoint) == new.as_ref() {
             return;
         }
         if new.is_none() {
-            self.dirty.names.insert((key.0.clone(), key.1.clone()));
+            self.dirty.names.push((key.0.clone(), key.1.clone()));
         }
-        let vacated = self.places.displace(key);
-        let id = match (&vacated, &new) {
-            (Some((id, _)), _) => *id,
-            (None, Some(_)) => self.places.reserve(),
-            (None, None) => return,
-        };
+        let vacated = known.and_then(|id| self.places.displace(id));
+        let id = known.unwrap_or_else(|| self.places.reserve());
         // The new workload is joined before the old one is left, which is often the same.
         let place = new.map(|endpoint| self.join(cluster, id, endpoint));
-        if let Some((id, old)) = vacated {
+        if let Some(old) = vacated {
             let stays = place.as_ref().is_some_and(|it| it.workload == old.workload);
             self.leave(id, &old, stays);
         }
         match place {
-            Some(placed) => self.places.place(key.clone(), id, placed),
+            Some(placed) => self.places.place(id, placed),
             None => self.places.vacate(id),
         }
         self.dirty.entries.push(id);
@@ -149,10 +146,13 @@ impl Compiler {
 
     fn change_policy(&mut self, cluster: &Cluster, key: &PolicyKey, redefined: bool) {
         let new = cluster.policies.get(key).cloned();
-        if !redefined && self.policies.get(key) == new.as_ref() {
+        let old = self.policies.get(key);
+        if !redefined && old == new.as_ref() {
             return;
         }
-        if let Some(old) = self.policies.remove(key, &mut self.atoms) {
+        if old.is_some()
+            && let Some(old) = self.policies.remove(key, &mut self.atoms)
+        {
             self.touch_subjects(old.subject.selector());
         }
         if let Some(policy) = new {

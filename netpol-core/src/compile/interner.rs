@@ -1,4 +1,5 @@
 use std::borrow::Borrow;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use ahash::HashMap;
@@ -46,9 +47,14 @@ impl<K> Default for Interner<K> {
 impl<K: Clone + Eq + Hash> Interner<K> {
     /// The number of a value, with one more user.
     pub(super) fn acquire(&mut self, key: &K) -> u32 {
-        let id = match self.ids.get(key) {
-            Some(id) => *id,
-            None => {
+        self.intern(key).0
+    }
+
+    /// As [`acquire`](Self::acquire), and whether the value had no number before.
+    pub(super) fn intern(&mut self, key: &K) -> (u32, bool) {
+        let (id, is_new) = match self.ids.entry(key.clone()) {
+            Entry::Occupied(known) => (*known.get(), false),
+            Entry::Vacant(vacant) => {
                 let id = self.free.pop().unwrap_or_else(|| {
                     self.slots.push(Slot { key: None, uses: 0, alive: false });
                     #[expect(clippy::cast_possible_truncation, reason = "memory ends before 2^32")]
@@ -58,12 +64,11 @@ impl<K: Clone + Eq + Hash> Interner<K> {
                 if let Some(slot) = self.slots.get_mut(id as usize) {
                     slot.key = Some(key.clone());
                 }
-                self.ids.insert(key.clone(), id);
-                id
+                (*vacant.insert(id), true)
             }
         };
         self.retain(id);
-        id
+        (id, is_new)
     }
 
     /// One more user.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::model::Name;
 use crate::program::{
     Addresses, AtomId, EndpointEntry, EndpointId, Identity, IdentityId, Known, NamedEnd, NodeId,
     Scope,
@@ -63,17 +64,16 @@ impl Compiler {
     }
 
     fn locate(&mut self, address: IpAddr) {
-        let before = self.places.located.get(&address).copied();
         let known_before = self.program.edit().addresses.known(address);
         // Whose an address is changes the entries of all that claim it.
         self.dirty.entries.extend_from_slice(self.places.claimants(address));
         let owner = self.places.owner(address);
         let now = self.places.is_known(address).then(|| self.identify(address, owner));
         let kept = now.filter(|id| self.is_kept(address, *id, owner));
-        match now {
-            Some(now) => drop(self.places.located.insert(address, now)),
-            None => drop(self.places.located.remove(&address)),
-        }
+        let before = match now {
+            Some(now) => self.places.located.insert(address, now),
+            None => self.places.located.remove(&address),
+        };
         let known = kept.map(|identity| {
             let known = Known::new(identity);
             // Which profile the endpoint has is filled in with its entry, as are nodes that are policed.
@@ -117,6 +117,13 @@ impl Compiler {
         let workload = owner.and_then(|id| self.places.endpoint(id)).map(|it| it.workload);
         let mut atoms = self.labelled_atoms(address, &nodes);
         let cached = workload.filter(|_| atoms.is_empty());
+        // Most have nothing but what their workload has.
+        let state = cached.filter(|_| by_block == Addresses::NOTHING);
+        let state = state.and_then(|id| self.workloads.peek(id));
+        if let Some(named) = state.filter(|it| !it.depends_on_address).and_then(|it| it.named) {
+            self.identities.retain(named.0);
+            return named;
+        }
         if let Some(id) = cached.and_then(|it| self.located.get(&(it, by_block))).copied() {
             self.identities.retain(id.0);
             return id;
@@ -201,7 +208,7 @@ impl Compiler {
             let entry = match self.places.endpoint(id).cloned() {
                 Some(placed) => {
                     let name = (&placed.endpoint.namespace, &placed.endpoint.name);
-                    self.dirty.names.insert((name.0.clone(), name.1.clone()));
+                    self.dirty.names.push((name.0.clone(), name.1.clone()));
                     self.entry(id, &placed)
                 }
                 None => self.host_entry(id),
@@ -228,12 +235,7 @@ impl Compiler {
         }
         for name in std::mem::take(&mut self.dirty.names) {
             let end = self.named_end(&name);
-            let names = &mut self.program.edit().names;
-            match end {
-                Some(end) if names.get(&name) == Some(&end) => {}
-                Some(end) => names.insert(name, end),
-                None => names.remove(&name),
-            }
+            self.program.edit().set_named(&name, end);
         }
         self.settle_nodes();
     }
@@ -288,7 +290,7 @@ impl Compiler {
     }
 
     /// Who is meant by a name: the ordinary endpoint of the lowest uid, or else the node of a host-network one.
-    fn named_end(&mut self, name: &(crate::model::Name, crate::model::Name)) -> Option<NamedEnd> {
+    fn named_end(&self, name: &(Name, Name)) -> Option<NamedEnd> {
         let ids = self.places.named(name);
         let placed = |id: &u32| self.places.endpoint(*id);
         let is_host = |id: &u32| placed(id).is_some_and(|it| it.endpoint.host_network);

@@ -1,4 +1,7 @@
+use std::collections::hash_map::Entry;
+
 use ahash::HashMap;
+use smallvec::SmallVec;
 
 use crate::model::{Labels, Name, NamespaceScope, Operator, PodSelector, Selector};
 use crate::program::SortedSet;
@@ -9,15 +12,18 @@ use crate::program::SortedSet;
 /// labels are looked up pair by pair; what asks for no value is tried on everyone.
 #[derive(Debug)]
 pub(super) struct SelectorMap<T> {
-    by_label: HashMap<Name, HashMap<Name, Vec<(Selector, T)>>>,
+    by_label: HashMap<(Name, Name), Filed<T>>,
     others: Vec<(Selector, T)>,
 }
+
+/// Selectors that ask for the same label pair, which few have in common.
+type Filed<T> = SmallVec<[(Selector, T); 1]>;
 
 /// The other way round: finds the objects that a selector matches, among those that have one of the values it asks
 /// for.
 #[derive(Debug, Default)]
 pub(super) struct LabelIndex {
-    by_label: HashMap<Name, HashMap<Name, SortedSet<u32>>>,
+    by_label: HashMap<(Name, Name), SortedSet<u32>>,
     all: SortedSet<u32>,
 }
 
@@ -50,37 +56,37 @@ impl<T: Clone + PartialEq> SelectorMap<T> {
         let Some((key, values)) = anchor(selector) else {
             return self.others.push((selector.clone(), value));
         };
-        let by_value = self.by_label.entry(key.clone()).or_default();
         for wanted in values {
-            let filed = by_value.entry(wanted.clone()).or_default();
+            let filed = self.by_label.entry((key.clone(), wanted.clone())).or_default();
             filed.push((selector.clone(), value.clone()));
         }
     }
 
     pub(super) fn remove(&mut self, selector: &Selector, value: &T) {
-        let take = |filed: &mut Vec<(Selector, T)>| {
-            if let Some(at) = filed.iter().position(|(of, it)| it == value && of == selector) {
-                filed.swap_remove(at);
-            }
+        let place = |filed: &[(Selector, T)]| {
+            filed.iter().position(|(of, it)| it == value && of == selector)
         };
-        let Some((key, values)) = anchor(selector) else { return take(&mut self.others) };
-        let Some(by_value) = self.by_label.get_mut(key) else { return };
+        let Some((key, values)) = anchor(selector) else {
+            if let Some(at) = place(&self.others) {
+                self.others.swap_remove(at);
+            }
+            return;
+        };
         for wanted in values {
-            if let Some(filed) = by_value.get_mut(wanted) {
-                take(filed);
-                if filed.is_empty() {
-                    by_value.remove(wanted);
+            if let Entry::Occupied(mut filed) = self.by_label.entry((key.clone(), wanted.clone())) {
+                if let Some(at) = place(filed.get()) {
+                    filed.get_mut().swap_remove(at);
+                }
+                if filed.get().is_empty() {
+                    filed.remove();
                 }
             }
-        }
-        if by_value.is_empty() {
-            self.by_label.remove(key);
         }
     }
 
     /// The values of all selectors that match. A key has one value, so that each is found once.
     pub(super) fn matching(&self, labels: &Labels) -> impl Iterator<Item = &T> {
-        let by_label = labels.iter().filter_map(|(key, value)| self.by_label.get(key)?.get(value));
+        let by_label = labels.pairs().iter().filter_map(|pair| self.by_label.get(pair));
         let filed = by_label.flatten().chain(&self.others);
         filed.filter(|(selector, _)| selector.matches(labels)).map(|(_, value)| value)
     }
@@ -92,24 +98,19 @@ impl<T: Clone + PartialEq> SelectorMap<T> {
 
 impl LabelIndex {
     pub(super) fn insert(&mut self, labels: &Labels, id: u32) {
-        for (key, value) in labels.iter() {
-            let by_value = self.by_label.entry(key.clone()).or_default();
-            by_value.entry(value.clone()).or_default().insert(id);
+        for pair in labels.pairs() {
+            self.by_label.entry(pair.clone()).or_default().insert(id);
         }
         self.all.insert(id);
     }
 
     pub(super) fn remove(&mut self, labels: &Labels, id: u32) {
-        for (key, value) in labels.iter() {
-            let Some(by_value) = self.by_label.get_mut(key) else { continue };
-            if let Some(ids) = by_value.get_mut(value) {
+        for pair in labels.pairs() {
+            if let Some(ids) = self.by_label.get_mut(pair) {
                 ids.remove(id);
                 if ids.is_empty() {
-                    by_value.remove(value);
+                    self.by_label.remove(pair);
                 }
-            }
-            if by_value.is_empty() {
-                self.by_label.remove(key);
             }
         }
         self.all.remove(id);
@@ -120,8 +121,8 @@ impl LabelIndex {
         match anchor(selector) {
             None => vec![&self.all],
             Some((key, values)) => {
-                let by_value = self.by_label.get(key);
-                values.iter().filter_map(|value| by_value?.get(value)).collect()
+                let pairs = values.iter().map(|value| (key.clone(), value.clone()));
+                pairs.filter_map(|pair| self.by_label.get(&pair)).collect()
             }
         }
     }

@@ -39,7 +39,7 @@ mod workload;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ahash::{HashMap, HashSet};
+use ahash::HashMap;
 
 use crate::cluster::{Changes, Cluster};
 use crate::model::{HostNetworkSubjects, Name, Options};
@@ -125,7 +125,7 @@ struct Dirty {
     /// The entries of endpoints.
     entries: Vec<u32>,
     /// Who goes by them.
-    names: HashSet<(Name, Name)>,
+    names: Vec<(Name, Name)>,
 }
 
 impl Compiler {

@@ -15,7 +15,6 @@ use super::workload::WorkloadId;
 /// Who is where: endpoints, nodes and domain names by address and by name.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    ids: HashMap<EndpointKey, u32>,
     endpoints: Vec<Option<Placed>>,
     vacant: Vec<u32>,
     /// The ordinary endpoints that say an address is theirs.
@@ -44,14 +43,16 @@ pub(super) struct Placed {
 impl Places {
     /// Makes room for as many more endpoints at once.
     pub(super) fn reserve_room(&mut self, count: usize) {
-        self.ids.reserve(count);
         self.endpoints.reserve(count);
         self.claims.reserve(count);
         self.by_name.reserve(count);
     }
 
-    pub(super) fn id(&self, key: &EndpointKey) -> Option<u32> {
-        self.ids.get(key).copied()
+    /// The number of the endpoint of this namespace, name and uid.
+    pub(super) fn id(&self, (namespace, name, uid): &EndpointKey) -> Option<u32> {
+        let ids = self.by_name.get(&(namespace.clone(), name.clone()))?;
+        let is_it = |id: &u32| self.endpoint(*id).is_some_and(|it| it.endpoint.uid == *uid);
+        ids.iter().copied().find(is_it)
     }
 
     pub(super) fn endpoint(&self, id: u32) -> Option<&Placed> {
@@ -80,7 +81,7 @@ impl Places {
     }
 
     /// Puts an endpoint at the number reserved for it.
-    pub(super) fn place(&mut self, key: EndpointKey, id: u32, placed: Placed) {
+    pub(super) fn place(&mut self, id: u32, placed: Placed) {
         let endpoint = &placed.endpoint;
         let name = (endpoint.namespace.clone(), endpoint.name.clone());
         self.by_name.entry(name).or_default().push(id);
@@ -96,15 +97,13 @@ impl Places {
                 }
             }
         }
-        self.ids.insert(key, id);
         if let Some(slot) = self.endpoints.get_mut(id as usize) {
             *slot = Some(placed);
         }
     }
 
     /// Takes an endpoint away; its number stays reserved.
-    pub(super) fn displace(&mut self, key: &EndpointKey) -> Option<(u32, Placed)> {
-        let id = self.ids.remove(key)?;
+    pub(super) fn displace(&mut self, id: u32) -> Option<Placed> {
         let placed = self.endpoints.get_mut(id as usize)?.take()?;
         let endpoint = &placed.endpoint;
         let name = (endpoint.namespace.clone(), endpoint.name.clone());
@@ -131,7 +130,7 @@ impl Places {
                 }
             }
         }
-        Some((id, placed))
+        Some(placed)
     }
 
     /// The ordinary endpoint that has an address: of several that claim it the first by key (M3).
@@ -149,8 +148,8 @@ impl Places {
     }
 
     /// All that goes by a name, in the order of uids.
-    pub(super) fn named(&self, name: &(Name, Name)) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.by_name.get(name).into_iter().flatten().copied().collect();
+    pub(super) fn named(&self, name: &(Name, Name)) -> SmallVec<[u32; 1]> {
+        let mut ids = self.by_name.get(name).cloned().unwrap_or_default();
         if ids.len() > 1 {
             ids.sort_by_key(|id| self.endpoint(*id).map(|it| it.endpoint.uid.clone()));
         }

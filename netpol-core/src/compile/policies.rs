@@ -13,19 +13,30 @@ use super::matching::PodSelectors;
 use super::workload::Declared;
 use crate::program::Atom;
 
-/// One version of a policy: another one, or the same one changed, has another number, for ever.
+/// One version of a policy: another one, or the same one changed, has another number, until 2^32 of them have been in
+/// the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct PolicyId(u64);
+pub(super) struct PolicyId {
+    slot: u32,
+    version: u32,
+}
 
 /// All policies, and which of them are in use.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
-    next: u64,
     ids: HashMap<PolicyKey, PolicyId>,
-    states: HashMap<PolicyId, State>,
+    slots: Vec<Slot>,
+    vacant: Vec<u32>,
     subjects: PodSelectors<PolicyId>,
     /// The policies that look up a port name at the peer.
     by_port_name: HashMap<Name, BTreeSet<PolicyKey>>,
+}
+
+/// Holds one policy after another.
+#[derive(Debug, Default)]
+struct Slot {
+    version: u32,
+    state: Option<State>,
 }
 
 #[derive(Debug)]
@@ -41,19 +52,25 @@ impl Policies {
     /// Makes room for as many more policies at once.
     pub(super) fn reserve_room(&mut self, count: usize) {
         self.ids.reserve(count);
-        self.states.reserve(count);
+        self.slots.reserve(count);
     }
 
-    pub(super) fn insert(&mut self, policy: Arc<Policy>) -> PolicyId {
-        let id = PolicyId(self.next);
-        self.next += 1;
+    pub(super) fn insert(&mut self, policy: Arc<Policy>) {
+        let at = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            #[expect(clippy::cast_possible_truncation, reason = "memory ends before 2^32")]
+            let last = (self.slots.len() - 1) as u32;
+            last
+        });
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        slot.version = slot.version.wrapping_add(1);
+        let id = PolicyId { slot: at, version: slot.version };
+        slot.state = Some(State { policy: policy.clone(), selected: 0, lowered: None });
         self.subjects.insert(policy.subject.selector(), id);
         for name in egress_port_names(&policy) {
             self.by_port_name.entry(name.clone()).or_default().insert(policy.key.clone());
         }
         self.ids.insert(policy.key.clone(), id);
-        self.states.insert(id, State { policy, selected: 0, lowered: None });
-        id
     }
 
     /// Takes a policy out, with the atoms that it used.
@@ -63,7 +80,8 @@ impl Policies {
         atoms: &mut Interner<Atom>,
     ) -> Option<Arc<Policy>> {
         let id = self.ids.remove(key)?;
-        let state = self.states.remove(&id)?;
+        let state = self.slots.get_mut(id.slot as usize)?.state.take()?;
+        self.vacant.push(id.slot);
         self.subjects.remove(state.policy.subject.selector(), &id);
         for name in egress_port_names(&state.policy) {
             if let Some(keys) = self.by_port_name.get_mut(name) {
@@ -80,11 +98,21 @@ impl Policies {
     }
 
     pub(super) fn get(&self, key: &PolicyKey) -> Option<&Arc<Policy>> {
-        Some(&self.states.get(self.ids.get(key)?)?.policy)
+        self.policy(*self.ids.get(key)?)
     }
 
     pub(super) fn policy(&self, id: PolicyId) -> Option<&Arc<Policy>> {
-        self.states.get(&id).map(|state| &state.policy)
+        self.state(id).map(|state| &state.policy)
+    }
+
+    fn state(&self, id: PolicyId) -> Option<&State> {
+        let slot = self.slots.get(id.slot as usize);
+        slot.filter(|slot| slot.version == id.version)?.state.as_ref()
+    }
+
+    fn state_mut(&mut self, id: PolicyId) -> Option<&mut State> {
+        let slot = self.slots.get_mut(id.slot as usize);
+        slot.filter(|slot| slot.version == id.version)?.state.as_mut()
     }
 
     /// The policies whose egress rules look up one of these port names.
@@ -124,7 +152,7 @@ impl Policies {
         declared: &Declared,
         atoms: &mut Interner<Atom>,
     ) {
-        if let Some(state) = self.states.get_mut(&id) {
+        if let Some(state) = self.state_mut(id) {
             state.selected += 1;
             if state.lowered.is_none() {
                 state.lowered = Some(Arc::new(lower(&state.policy, options, declared, atoms)));
@@ -134,7 +162,7 @@ impl Policies {
 
     /// One policed workload less is selected; one that nobody is selected by is put away.
     pub(super) fn deselect(&mut self, id: PolicyId, atoms: &mut Interner<Atom>) {
-        if let Some(state) = self.states.get_mut(&id) {
+        if let Some(state) = self.state_mut(id) {
             state.selected = state.selected.saturating_sub(1);
             let unused = state.selected == 0;
             if let Some(lowered) = state.lowered.take_if(|_| unused) {
@@ -144,7 +172,7 @@ impl Policies {
     }
 
     pub(super) fn lowered(&self, id: PolicyId) -> Option<&Arc<Lowered>> {
-        self.states.get(&id)?.lowered.as_ref()
+        self.state(id)?.lowered.as_ref()
     }
 }
 

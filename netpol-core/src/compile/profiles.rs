@@ -38,10 +38,11 @@ impl Profiles {
     /// One side of a profile: the one that says the same, if there is one.
     fn side(&mut self, map: PortMap, stacks: &mut Interner<Arc<Stack>>) -> u32 {
         let map = Arc::new(map);
-        if self.sides.find(&map).is_some() {
+        let (side, is_new) = self.sides.intern(&map);
+        if !is_new {
             map.release(stacks);
         }
-        self.sides.acquire(&map)
+        side
     }
 }
 

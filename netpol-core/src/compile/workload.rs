@@ -99,13 +99,12 @@ impl Workloads {
         namespace_labels: impl FnOnce() -> Labels,
     ) -> (WorkloadId, bool) {
         let workload = Arc::new(workload);
-        let known = self.ids.find(&workload).is_some();
-        let id = self.ids.acquire(&workload);
-        if !known {
+        let (id, is_new) = self.ids.intern(&workload);
+        if is_new {
             self.index(id, &workload, namespace_labels);
         }
         self.state(WorkloadId(id)).endpoints.insert(endpoint);
-        (WorkloadId(id), !known)
+        (WorkloadId(id), is_new)
     }
 
     /// One endpoint less, unless it `stays`, having joined the same workload again. Returns the state of a workload

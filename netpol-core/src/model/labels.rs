@@ -33,6 +33,11 @@ impl Labels {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
+    /// All pairs in ascending order of the key.
+    pub(crate) fn pairs(&self) -> &[(Name, Name)] {
+        &self.0
+    }
+
     /// Whether there is no label at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

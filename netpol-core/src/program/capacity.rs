@@ -8,7 +8,8 @@ use crate::model::{Family, Name, PortRange, Protocol};
 
 use super::gate::Gate;
 use super::{
-    Class, ClassId, EndpointEntry, Identity, IdentityId, Known, Members, NamedEnd, Profile, Program,
+    Class, ClassId, EndpointEntry, EndpointId, Identity, IdentityId, Known, Members, Profile,
+    Program,
 };
 
 /// How large a program is, and how much a backend would have to put into the kernel for it: to be known before
@@ -79,7 +80,8 @@ impl Program {
             .endpoints
             .iter()
             .map(|(_, it)| size_of::<EndpointEntry>() + it.namespace.len() + it.name.len());
-        let names = inner.names.iter().map(|_| size_of::<(Name, Name, NamedEnd)>());
+        let names = inner.names.len() * size_of::<(u32, EndpointId)>();
+        let hosts = inner.hosts.iter().map(|_| size_of::<(Name, Name, IpAddr)>());
         let profiles = inner.profiles.iter().map(|(_, it)| {
             let sides = [&it.ingress, &it.egress].into_iter().flatten();
             let intervals = sides.map(|side| {
@@ -99,7 +101,8 @@ impl Program {
             + blocks * size_of::<(IpNet, IdentityId)>()
             + identities.sum::<usize>()
             + endpoints.sum::<usize>()
-            + names.sum::<usize>()
+            + names
+            + hosts.sum::<usize>()
             + profiles.sum::<usize>()
             + classes.sum::<usize>()
     }

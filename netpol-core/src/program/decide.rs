@@ -71,22 +71,14 @@ impl Program {
         flows.chunks(TOGETHER).flat_map(|flows| self.decide_together(flows))
     }
 
-    fn decide_together(&self, flows: &[Flow]) -> impl Iterator<Item = Decision> + use<> {
+    fn decide_together(&self, flows: &[Flow]) -> impl Iterator<Item = Decision> {
         let mut ends = [[Known::NOBODY; 2]; TOGETHER];
         for (ends, flow) in ends.iter_mut().zip(flows) {
             *ends = self.resolve_both(flow);
         }
-        let mut asked = [[None; 2]; TOGETHER];
-        for ((asked, ends), flow) in asked.iter_mut().zip(ends).zip(flows) {
-            *asked = self.ask_both(flow, ends);
-        }
-        let mut decisions = [Decision { egress: None, ingress: None }; TOGETHER];
-        for (((decision, asked), ends), flow) in
-            decisions.iter_mut().zip(asked).zip(ends).zip(flows)
-        {
-            *decision = Decision::of(self.judge_both(flow, ends, asked));
-        }
-        decisions.into_iter().take(flows.len())
+        flows.iter().zip(ends).map(|(flow, ends)| {
+            Decision::of(self.judge_both(flow, ends, self.ask_both(flow, ends)))
+        })
     }
 
     /// The walk behind both [`decide`](Self::decide) and [`explain`](Self::explain): egress, then ingress.
@@ -147,7 +139,7 @@ impl Program {
 
     fn named(&self, end: &End) -> Option<NamedEnd> {
         let End::Endpoint { namespace, name } = end else { return None };
-        self.inner.names.get(&(namespace.clone(), name.clone())).copied()
+        self.inner.named(&(namespace.clone(), name.clone()))
     }
 
     /// The address that an end is judged by; `None` for an endpoint that was asked about by name.

@@ -228,7 +228,7 @@ impl<'a> Comparison<'a> {
     fn new(programs: [&'a Program; 2]) -> Self {
         let ranges = address_ranges(&programs);
         let names: BTreeSet<_> =
-            programs.iter().flat_map(|it| it.inner.names.iter().map(|(name, _)| name)).collect();
+            programs.iter().flat_map(|it| it.inner.all_names().map(|(name, _)| name)).collect();
         let names = names.into_iter().map(|(namespace, name)| {
             let (namespace, name) = (namespace.clone(), name.clone());
             End::Endpoint { namespace, name }

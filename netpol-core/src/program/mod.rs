@@ -24,6 +24,7 @@ mod explain;
 mod gate;
 mod identity_set;
 mod members;
+mod names;
 mod partition;
 mod profile;
 mod reach;
@@ -45,6 +46,7 @@ pub(crate) use atom::{Atom, AtomId, Declares, Identity};
 pub(crate) use class::{OwnNode, RareSet, Segment, Stack, Terms};
 use gate::Gate;
 pub(crate) use members::successor;
+pub(crate) use names::Names;
 pub(crate) use profile::Side;
 pub(crate) use shared::{Pages, Shards, SortedSet, Table};
 
@@ -120,7 +122,10 @@ pub(crate) struct Inner {
     pub(crate) identities: Pages<Arc<Identity>>,
     pub(crate) atoms: Table<Atom>,
     pub(crate) endpoints: Pages<Arc<EndpointEntry>>,
-    pub(crate) names: Shards<(Name, Name), NamedEnd>,
+    /// Which endpoint goes by a name.
+    pub(crate) names: Names,
+    /// What host-network endpoints go by: an address of their node.
+    pub(crate) hosts: Shards<(Name, Name), IpAddr>,
     profiles: Table<Profile>,
     /// Of each profile what decisions look at.
     gates: Table<Gate>,
@@ -134,6 +139,41 @@ impl Inner {
     /// An identity, to be changed.
     pub(crate) fn identity_mut(&mut self, id: IdentityId) -> Option<&mut Identity> {
         self.identities.get_mut(id.0).map(Arc::make_mut)
+    }
+
+    /// Who goes by a name.
+    pub(crate) fn named(&self, name: &(Name, Name)) -> Option<NamedEnd> {
+        let ordinary = self.names.get(&name.0, &name.1, &self.endpoints);
+        let host = || self.hosts.get(name).copied().map(NamedEnd::Host);
+        ordinary.map(NamedEnd::Ordinary).or_else(host)
+    }
+
+    /// Says who goes by a name; as [`Names::set`], once the endpoints are up to date.
+    pub(crate) fn set_named(&mut self, name: &(Name, Name), end: Option<NamedEnd>) {
+        let (id, address) = match end {
+            Some(NamedEnd::Ordinary(id)) => (Some(id), None),
+            Some(NamedEnd::Host(address)) => (None, Some(address)),
+            None => (None, None),
+        };
+        self.names.set(&name.0, &name.1, id, &self.endpoints);
+        match address {
+            None => self.hosts.remove(name),
+            Some(address) if self.hosts.get(name) == Some(&address) => {}
+            Some(address) => self.hosts.insert(name.clone(), address),
+        }
+    }
+
+    /// All names, in no particular order.
+    pub(crate) fn all_names(&self) -> impl Iterator<Item = ((&Name, &Name), NamedEnd)> {
+        let ordinary = self.names.iter().filter_map(|id| {
+            let entry = self.endpoints.get(id.0)?;
+            Some(((&entry.namespace, &entry.name), NamedEnd::Ordinary(id)))
+        });
+        let hosts = self
+            .hosts
+            .iter()
+            .map(|((namespace, name), address)| ((namespace, name), NamedEnd::Host(*address)));
+        ordinary.chain(hosts)
     }
 
     pub(crate) fn set_profile(&mut self, ProfileId(id): ProfileId, profile: Profile) {
@@ -167,7 +207,8 @@ impl Program {
             identities: Pages::default(),
             atoms: Table::default(),
             endpoints: Pages::default(),
-            names: Shards::default(),
+            names: Names::default(),
+            hosts: Shards::default(),
             profiles: Table::default(),
             gates: Table::default(),
             classes: Table::default(),

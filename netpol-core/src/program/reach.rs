@@ -153,9 +153,9 @@ impl Program {
                 }
             }
         }
-        for ((namespace, name), end) in self.inner.names.iter() {
+        for ((namespace, name), end) in self.inner.all_names() {
             let NamedEnd::Ordinary(id) = end else { continue };
-            let Some(entry) = self.entry(*id).filter(|it| it.addresses.is_empty()) else {
+            let Some(entry) = self.entry(id).filter(|it| it.addresses.is_empty()) else {
                 continue;
             };
             let (namespace, name) = (namespace.clone(), name.clone());

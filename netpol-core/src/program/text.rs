@@ -58,7 +58,7 @@ impl Program {
             let name = (&entry.namespace, &entry.name, entry.host, &entry.addresses);
             line("5 endpoint", format!("{name:?} {node:?} {identity} {profile:?} {own:?}"));
         }
-        for (name, end) in inner.names.iter() {
+        for (name, end) in inner.all_names() {
             let end = match end {
                 super::NamedEnd::Ordinary(id) => {
                     let entry = inner.endpoints.get(id.0);

@@ -1,0 +1,129 @@
+use std::sync::Arc;
+
+use ahash::RandomState;
+use smallvec::SmallVec;
+
+use super::shared::Pages;
+use super::{EndpointEntry, EndpointId};
+
+/// Which endpoint goes by a name: numbers of endpoints by the hashes of their names.
+///
+/// The names themselves are with the endpoints. So a shard is plain numbers, and what an event copies of it is memory
+/// that lies together, without reference counts all over the heap.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    hasher: RandomState,
+    /// A power of two of them, chosen by the low bits of a hash.
+    shards: Arc<[Arc<Vec<Slot>>]>,
+    len: usize,
+}
+
+/// The hash of a name and who goes by it. Sorted in each shard.
+type Slot = (u32, EndpointId);
+
+/// Names per shard, on average, at which their number is doubled.
+const FULL: usize = 512;
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { hasher: RandomState::default(), shards: Arc::new([Arc::default()]), len: 0 }
+    }
+}
+
+impl Names {
+    /// Who goes by a name.
+    pub(crate) fn get(
+        &self,
+        namespace: &str,
+        name: &str,
+        endpoints: &Pages<Arc<EndpointEntry>>,
+    ) -> Option<EndpointId> {
+        let hash = self.hash(namespace, name);
+        let goes_by = |id: &EndpointId| {
+            endpoints.get(id.0).is_some_and(|entry| entry.goes_by(namespace, name))
+        };
+        self.alike(hash).iter().map(|(_, id)| *id).find(goes_by)
+    }
+
+    /// Who goes by any name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = EndpointId> {
+        self.shards.iter().flat_map(|shard| shard.iter().map(|(_, id)| *id))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Says who goes by a name now. To be called after the endpoints have changed, for each name that an endpoint had
+    /// or has: whoever went by it may be gone, and the number somebody else's.
+    pub(crate) fn set(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        id: Option<EndpointId>,
+        endpoints: &Pages<Arc<EndpointEntry>>,
+    ) {
+        let hash = self.hash(namespace, name);
+        let is_other = |(_, id): &Slot| {
+            endpoints.get(id.0).is_some_and(|entry| {
+                !entry.goes_by(namespace, name) && self.hash(&entry.namespace, &entry.name) == hash
+            })
+        };
+        let before = self.alike(hash);
+        let others = before.iter().copied().filter(is_other);
+        let mut now: SmallVec<[Slot; 1]> = others.chain(id.map(|id| (hash, id))).collect();
+        now.sort_unstable();
+        if before == now.as_slice() {
+            return;
+        }
+        self.len = self.len + now.len() - before.len();
+        let at = self.shard(hash);
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(at) {
+            let shard = Arc::make_mut(shard);
+            let range = range_of(shard, hash);
+            shard.splice(range, now);
+        }
+        if self.len > self.shards.len() * FULL {
+            self.double();
+        }
+    }
+
+    fn double(&mut self) {
+        let bit = self.shards.len();
+        let half = |upper: bool| {
+            move |shard: &Arc<Vec<Slot>>| {
+                let is_in = |(hash, _): &&Slot| (*hash as usize & bit != 0) == upper;
+                Arc::new(shard.iter().filter(is_in).copied().collect())
+            }
+        };
+        let lower = self.shards.iter().map(half(false));
+        self.shards = lower.chain(self.shards.iter().map(half(true))).collect();
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
+    fn hash(&self, namespace: &str, name: &str) -> u32 {
+        self.hasher.hash_one((namespace, name)) as u32
+    }
+
+    fn shard(&self, hash: u32) -> usize {
+        hash as usize & (self.shards.len() - 1)
+    }
+
+    /// All whose names have this hash.
+    fn alike(&self, hash: u32) -> &[Slot] {
+        let shard = self.shards.get(self.shard(hash)).map_or(&[][..], |shard| shard);
+        shard.get(range_of(shard, hash)).unwrap_or_default()
+    }
+}
+
+fn range_of(shard: &[Slot], hash: u32) -> std::ops::Range<usize> {
+    let first = shard.partition_point(|(it, _)| *it < hash);
+    let alike = shard.iter().skip(first).take_while(|(it, _)| *it == hash).count();
+    first..first + alike
+}
+
+impl EndpointEntry {
+    fn goes_by(&self, namespace: &str, name: &str) -> bool {
+        !self.host && *self.namespace == *namespace && *self.name == *name
+    }
+}
