@@ -65,5 +65,5 @@ pub mod reference;
 pub mod testing;
 
 pub use cluster::Cluster;
-pub use compile::compile;
+pub use compile::{compile, effect_of};
 pub use program::{Program, Scope};

@@ -8,8 +8,9 @@ use netpol_core::model::{
     Policy, Ports, Tier, Traffic,
 };
 use netpol_core::program::{Difference, Party, Verdict};
+use netpol_core::reference::{self, Judgement};
 use netpol_core::testing::{Choices, History, flows_of_interest, options, world};
-use netpol_core::{Cluster, Program, Scope, compile};
+use netpol_core::{Cluster, Program, Scope, compile, effect_of};
 
 fn program(options: Options, objects: &Objects) -> Program {
     compile(&Cluster::from_objects(options, objects.clone()), Scope::Cluster)
@@ -97,13 +98,37 @@ fn the_effect_of_a_policy_is_what_changes_without_it() {
     for seed in 0..60 {
         let mut choices = Choices::from_seed(seed, 1500);
         let (objects, options) = world(&mut choices);
-        let mut without = objects.clone();
-        if without.policies.is_empty() {
+        if objects.policies.is_empty() {
             continue;
         }
-        without.policies.remove(choices.pick(without.policies.len()));
-        let [before, after] = [&without, &objects].map(|it| program(options, it));
-        add(&mut sum, check_difference([&without, &objects], [&before, &after], seed));
+        let key = objects.policies[choices.pick(objects.policies.len())].key.clone();
+        let mut without = objects.clone();
+        without.policies.retain(|it| it.key != key);
+        let worlds = [&without, &objects];
+        let [before, after] = worlds.map(|it| program(options, it));
+        add(&mut sum, check_difference(worlds, [&before, &after], seed));
+        let effect = effect_of(&Cluster::from_objects(options, objects.clone()), &key);
+        assert_eq!(effect, before.diff(&after), "seed {seed}");
+        // And once more with nothing that was compiled.
+        let flows = flows_of_interest(&objects).into_iter().step_by(11);
+        for flow in
+            flows.filter(|it| is_known(&objects, &it.source) && is_known(&objects, &it.destination))
+        {
+            let verdicts = worlds.map(|it| reference::decide(it, &options, &flow));
+            for direction in Direction::ALL {
+                let [then, now] = verdicts.map(|it| match direction {
+                    Direction::Egress => it.egress != Judgement::Deny,
+                    Direction::Ingress => it.ingress != Judgement::Deny,
+                });
+                let cells = effect.cells.iter().filter(|it| it.direction == direction);
+                let told: Vec<_> = cells
+                    .filter(|it| it.covers(&flow))
+                    .map(|it| it.verdict == Verdict::Allow)
+                    .collect();
+                let expected: Vec<_> = (then != now).then_some(now).into_iter().collect();
+                assert_eq!(told, expected, "{direction} {flow}, seed {seed}");
+            }
+        }
     }
     assert!(sum.iter().all(|count| *count > 1000), "{sum:?}");
 }

@@ -39,7 +39,7 @@ fn following(
     effort: Effort,
 ) -> Vec<Figure> {
     let objects = world::mixed(SIZE, 1);
-    let changes = world::changes(&objects, effort.rounds(100), &mut Random::new(11));
+    let changes = world::changes(&objects, effort.rounds(250), &mut Random::new(11));
     let mut cluster = Cluster::from_objects(Options::default(), objects);
     let mut scratch = || drop(compile(&cluster, scope.clone()));
     let [scratch] = in_turns(effort.rounds(1), [&mut scratch]);

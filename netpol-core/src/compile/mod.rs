@@ -24,6 +24,7 @@
 mod blocks;
 mod changes;
 mod classes;
+mod effect;
 mod holding;
 mod interner;
 mod locate;
@@ -56,6 +57,7 @@ use profiles::Profiles;
 use subjects::Hosts;
 use workload::{WorkloadId, Workloads};
 
+pub use effect::effect_of;
 pub(crate) use lower::atom_of;
 
 /// Compiles what a cluster is now.

@@ -98,39 +98,7 @@ impl Program {
     /// About the product of pairs of classes and pairs of identities; endpoints of equal profiles cost little more
     /// than one. The answer lists peers one by one, so that it is long where many profiles change for many peers.
     ///
-    /// What a policy does is the difference to the program without it:
-    ///
-    /// ```
-    /// use netpol_core::model::*;
-    /// use netpol_core::program::{Difference, Scope, Verdict};
-    /// use netpol_core::{Cluster, compile};
-    ///
-    /// fn effect_of(key: &PolicyKey, cluster: &Cluster) -> Difference {
-    ///     let mut without = cluster.clone();
-    ///     without.remove_policy(key);
-    ///     compile(&without, Scope::Cluster).diff(&compile(cluster, Scope::Cluster))
-    /// }
-    ///
-    /// let mut cluster = Cluster::default();
-    /// let mut web = Endpoint::new("shop", "web");
-    /// web.addresses.push("10.0.0.1".parse()?);
-    /// cluster.upsert_endpoint(web);
-    /// let kind = PolicyKind::NetworkPolicy;
-    /// let key = PolicyKey { kind, namespace: "shop".into(), name: "closed".into() };
-    /// let namespaces = NamespaceScope::Named("shop".into());
-    /// cluster.upsert_policy(Policy {
-    ///     key: key.clone(),
-    ///     tier: Tier::NetworkPolicy,
-    ///     priority: 0,
-    ///     subject: Subject::Pods(PodSelector { namespaces, pods: Selector::everything() }),
-    ///     ingress: Some(vec![]),
-    ///     egress: None,
-    /// });
-    /// let effect = effect_of(&key, &cluster);
-    /// assert!(effect.cells.iter().all(|cell| cell.verdict == Verdict::Deny));
-    /// assert_eq!(&*effect.cells[0].subjects[0].name, "web");
-    /// # Ok::<(), std::net::AddrParseError>(())
-    /// ```
+    /// What one policy does is [`effect_of`](crate::effect_of).
     pub fn diff(&self, other: &Self) -> Difference {
         if Arc::ptr_eq(&self.inner, &other.inner) {
             return Difference::default();
