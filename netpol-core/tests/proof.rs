@@ -3,8 +3,6 @@
 //! The rules are another program, which stands for a backend that has put something else into force, or the same one
 //! with a mistake about one kind of packet.
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
-
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
