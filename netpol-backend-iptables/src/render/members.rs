@@ -12,7 +12,7 @@ use crate::ruleset::{Block, Set, covering};
 /// The addresses with a verdict other than the default, by class and family.
 ///
 /// A class of 100,000 addresses is worked out once; when one of them comes or goes, one element of
-/// its set does.
+/// its set does, also beside blocks. Where the blocks of a class change it is worked out again.
 #[derive(Debug, Default)]
 pub(crate) struct ClassSets {
     /// What they are of.
@@ -29,6 +29,17 @@ pub(super) struct ClassSet {
     pub(super) default: Decision,
     /// The exceptions.
     pub(super) set: Arc<Set>,
+    /// What they are but for single addresses.
+    blocks: Arc<Blocks>,
+}
+
+/// The blocks among the exceptions.
+#[derive(Debug)]
+struct Blocks {
+    /// As the program tells them, without single addresses.
+    members: Members,
+    /// As a set lists them.
+    listed: BTreeMap<Block, bool>,
 }
 
 impl ClassSets {
@@ -42,10 +53,12 @@ impl ClassSets {
                 None => _ = self.locals.remove(&slot.number),
             }
         }
-        if since.blocks {
-            self.known.clear();
-        }
         self.known.retain(|(class, _), _| !since.classes.contains(class));
+        if since.blocks {
+            self.known.retain(|(class, family), known| {
+                known.blocks.members == program.member_ranges(*class, *family)
+            });
+        }
         for address in since.addresses.into_iter().filter(|_| before.is_some()) {
             let now = program.single(address);
             self.known.retain(|(class, family), known| {
@@ -73,34 +86,65 @@ impl ClassSet {
             Decision::Deny => (allow, deny),
             Decision::Allow => (deny, allow),
         };
+        let blocks = covering(family, &ranges);
         // A set of single addresses cannot hold the unspecified one.
         let set = if ranges.is_empty() && !listed.iter().any(IpAddr::is_unspecified) {
             Set::Addresses(listed)
         } else {
-            let mut blocks = covering(family, &ranges);
-            blocks.extend(listed.into_iter().map(|address| (Block::single(address), true)));
-            blocks.extend(unlisted.into_iter().map(|address| (Block::single(address), false)));
-            Set::Blocks(blocks.into_iter().collect())
+            let mut all = blocks.clone();
+            all.extend(listed.into_iter().map(|address| (Block::single(address), true)));
+            all.extend(unlisted.into_iter().map(|address| (Block::single(address), false)));
+            Set::Blocks(all.into_iter().collect())
         };
-        Self { default, set: Arc::new(set) }
+        let members = Members { default, ranges, allow: Vec::new(), deny: Vec::new() };
+        let blocks = Arc::new(Blocks { members, listed: blocks });
+        Self { default, set: Arc::new(set), blocks }
     }
 
     /// Lists an address or not, as the class says now. Whether that is possible is the result.
     fn place(&mut self, address: IpAddr, says: Option<Decision>) -> bool {
-        let Set::Addresses(list) = &*self.set else { return false };
-        let is_listed = says.is_some_and(|says| says != self.default);
-        match (list.binary_search(&address), is_listed) {
-            (Ok(_), true) | (Err(_), false) => true,
-            (Err(_), true) if address.is_unspecified() => false,
-            (found, _) => {
-                if let Set::Addresses(list) = Arc::make_mut(&mut self.set) {
-                    match found {
-                        Ok(at) => _ = list.remove(at),
-                        Err(at) => list.insert(at, address),
+        match &*self.set {
+            Set::Addresses(list) => {
+                let is_listed = says.is_some_and(|says| says != self.default);
+                match (list.binary_search(&address), is_listed) {
+                    (Ok(_), true) | (Err(_), false) => {}
+                    (Err(_), true) if address.is_unspecified() => return false,
+                    (found, _) => {
+                        if let Set::Addresses(list) = Arc::make_mut(&mut self.set) {
+                            match found {
+                                Ok(at) => _ = list.remove(at),
+                                Err(at) => list.insert(at, address),
+                            }
+                        }
                     }
                 }
-                true
             }
+            // For the unspecified address alone; it may have gone.
+            Set::Blocks(_) if self.blocks.listed.is_empty() => return false,
+            Set::Blocks(list) => {
+                let single = Block::single(address);
+                let by_range = self.blocks.members.by_range(address);
+                let wanted = match says.filter(|says| *says != by_range) {
+                    Some(says) => Some(says != self.default),
+                    // It may be all there is of a block, or of a hole in one.
+                    None => self.blocks.listed.get(&single).copied(),
+                };
+                let found = list.binary_search_by_key(&single, |(block, _)| *block);
+                let present = found.ok().and_then(|at| list.get(at)).map(|(_, inside)| *inside);
+                if present != wanted
+                    && let Set::Blocks(list) = Arc::make_mut(&mut self.set)
+                {
+                    if let Ok(at) = found {
+                        list.remove(at);
+                    }
+                    let (Ok(at) | Err(at)) = found;
+                    if let Some(inside) = wanted {
+                        list.insert(at, (single, inside));
+                    }
+                }
+            }
+            Set::Foreign(_) => return false,
         }
+        true
     }
 }

@@ -257,7 +257,7 @@ impl<'p> Profiles<'p> {
         }
         let Builder { program, family, name, .. } = self.builder;
         let peers = match self.sets.of(class, family) {
-            Some(ClassSet { default, set: exceptions }) if !exceptions.is_empty() => {
+            Some(ClassSet { default, set: exceptions, .. }) if !exceptions.is_empty() => {
                 let set = name.keyed(set_kind(family), ContentKey::of(&program.class_text(class)));
                 self.builder.sets.insert(set.clone(), exceptions);
                 Peers::Some { set, inverted: default == Decision::Allow }
