@@ -1,163 +1,25 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ahash::HashMap;
 
-use crate::model::{Direction, End, Flow, Name, SelfTraffic, Traffic};
-
-use super::members::coalesce;
-use super::partition::{address_ranges, append, elementary};
-use super::{
+use crate::model::{Direction, End};
+use crate::program::members::coalesce;
+use crate::program::partition::{address_ranges, append, elementary};
+use crate::program::{
     ClassId, EndpointId, IdentityId, Known, NodeId, ProfileId, Program, TrafficRange, Verdict,
 };
 
-/// What becomes allowed and what becomes denied from one program to another, whatever their policies look like.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Difference {
-    /// The verdicts that change, of endpoints that both programs police.
-    pub cells: Vec<Cell>,
-    /// Namespace and name of the endpoints that only the second program polices.
-    pub added: Vec<(Name, Name)>,
-    /// Namespace and name of the endpoints that only the first program polices.
-    pub removed: Vec<(Name, Name)>,
-    /// Addresses and names that stand for another endpoint, as far as this does not follow from the two lists above.
-    pub moved: Vec<Moved>,
-}
-
-/// Connections whose verdict changes: of each of the subjects, with each of the peers, by any of the traffic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cell {
-    /// Whose side of the connections it is.
-    pub direction: Direction,
-    /// What the second program says; the first says the opposite.
-    pub verdict: Verdict,
-    /// The endpoints whose policies are asked.
-    pub subjects: Vec<DiffSubject>,
-    /// The other ends: addresses in ascending order, then names.
-    pub peers: Vec<DiffPeer>,
-    /// Protocols and destination ports, in order, never adjacent.
-    pub traffic: Vec<TrafficRange>,
-}
-
-/// An endpoint that both programs police.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DiffSubject {
-    /// Its namespace; empty for the host-network pods of a node.
-    pub namespace: Name,
-    /// Its name.
-    pub name: Name,
-    /// What it goes by in both programs: its addresses and its name.
-    pub ends: Vec<End>,
-    /// The addresses of the node that it is on, in either program, and the names that stand for them.
-    pub own_node: Vec<End>,
-}
-
-/// The other end of connections whose verdict changes.
-///
-/// A subject and its own node are judged as nobody else is, and are told of apart, so that cells may have many
-/// subjects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DiffPeer {
-    /// Whatever has one of these addresses, other than the subject itself and its own node.
-    Addresses(RangeInclusive<IpAddr>),
-    /// An endpoint asked about by name, other than those.
-    Endpoint {
-        /// Its namespace.
-        namespace: Name,
-        /// Its name.
-        name: Name,
-    },
-    /// The subject's own node (NP-NODE-1): by this address or name, or by any.
-    OwnNode(Option<End>),
-    /// The subject itself, where that is policed (CH-SELF): by this address or name, or by any.
-    Itself(Option<End>),
-}
-
-/// An address or a name that stands for another endpoint than before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// The address or the name.
-    pub end: End,
-    /// Whose it was, by namespace and name, if it was that of a policed endpoint.
-    pub from: Option<(Name, Name)>,
-    /// Whose it is now.
-    pub to: Option<(Name, Name)>,
-}
-
-impl Program {
-    /// What another program changes: exactly the verdicts of all possible connections that differ.
-    ///
-    /// Both are compared over the finite partition of addresses, names, protocols and ports that they induce together.
-    /// Left out are ends of a name that neither program knows. The order of the answer depends on nothing but what
-    /// the programs say.
-    ///
-    /// About the product of pairs of classes and pairs of identities; endpoints of equal profiles cost little more
-    /// than one. The answer lists peers one by one, so that it is long where many profiles change for many peers.
-    ///
-    /// What one policy does is [`effect_of`](crate::effect_of).
-    pub fn diff(&self, other: &Self) -> Difference {
-        if Arc::ptr_eq(&self.inner, &other.inner) {
-            return Difference::default();
-        }
-        Comparison::new([self, other]).run()
-    }
-}
-
-impl Difference {
-    /// Whether both programs mean the same, while `==` on them compares what is said.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl Cell {
-    /// Whether it includes this connection, seen from its [direction](Self::direction).
-    pub fn covers(&self, flow: &Flow) -> bool {
-        let (subject, peer) = match self.direction {
-            Direction::Egress => (&flow.source, &flow.destination),
-            Direction::Ingress => (&flow.destination, &flow.source),
-        };
-        let Some(of) = self.subjects.iter().find(|it| it.ends.contains(subject)) else {
-            return false;
-        };
-        let itself = of.ends.contains(peer);
-        let own_node = !itself && of.own_node.contains(peer);
-        let among = self.peers.iter().any(|it| match (it, peer) {
-            (DiffPeer::Itself(end), peer) => itself && end.as_ref().is_none_or(|it| it == peer),
-            (DiffPeer::OwnNode(end), peer) => own_node && end.as_ref().is_none_or(|it| it == peer),
-            (DiffPeer::Addresses(range), End::Address(address)) => {
-                !itself && !own_node && range.contains(address)
-            }
-            (
-                DiffPeer::Endpoint { namespace, name },
-                End::Endpoint { namespace: in_, name: called },
-            ) => !itself && !own_node && (namespace, name) == (in_, called),
-            _ => false,
-        });
-        among && self.traffic.iter().any(|it| it.contains(flow.traffic))
-    }
-}
+use super::special::{Exceptions, Special};
+use super::{Cell, DiffPeer, DiffSubject, Difference, Moved};
 
 /// The traffic that changes for one pair of ends: by direction, and whether it is allowed afterwards.
-type Changes = BTreeMap<(Direction, bool), Vec<TrafficRange>>;
+pub(super) type Changes = BTreeMap<(Direction, bool), Vec<TrafficRange>>;
 
 /// Changes of the same traffic.
 type Cut = (Direction, bool, Vec<TrafficRange>);
-
-/// A peer that is not judged, or not told of, as others of its kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Special {
-    Listed(usize),
-    OwnNode(Option<End>),
-    Itself(Option<End>),
-}
-
-/// Instead of what is general: special peers with their changes, possibly none.
-type Exceptions = Vec<(Special, Changes)>;
 
 /// The identity of a peer in either program.
 type Kind = [IdentityId; 2];
@@ -167,33 +29,33 @@ type Changed = Arc<Vec<(Kind, bool)>>;
 
 /// What two profiles differ in, own nodes and the subject itself aside.
 #[derive(Default)]
-struct General {
-    changes: BTreeMap<Kind, Changes>,
+pub(super) struct General {
+    pub(super) changes: BTreeMap<Kind, Changes>,
     cuts: BTreeMap<Cut, Vec<Kind>>,
 }
 
-struct Comparison<'a> {
-    programs: [&'a Program; 2],
+pub(super) struct Comparison<'a> {
+    pub(super) programs: [&'a Program; 2],
     ranges: Vec<RangeInclusive<IpAddr>>,
     /// One end for each range of addresses, then all names in order.
-    peers: Vec<End>,
+    pub(super) peers: Vec<End>,
     /// The peers by what they are in both.
     kinds: BTreeMap<Kind, Vec<usize>>,
-    of_node: [HashMap<NodeId, Vec<usize>>; 2],
-    of_endpoint: [HashMap<EndpointId, Vec<usize>>; 2],
+    pub(super) of_node: [HashMap<NodeId, Vec<usize>>; 2],
+    pub(super) of_endpoint: [HashMap<EndpointId, Vec<usize>>; 2],
     general: HashMap<[ProfileId; 2], Arc<General>>,
     /// The kinds for which two classes differ.
     classes: HashMap<[Option<ClassId>; 2], Changed>,
 }
 
 /// A subject with where to find it in either program.
-struct Pair {
-    subject: DiffSubject,
-    endpoints: [EndpointId; 2],
+pub(super) struct Pair {
+    pub(super) subject: DiffSubject,
+    pub(super) endpoints: [EndpointId; 2],
 }
 
 impl<'a> Comparison<'a> {
-    fn new(programs: [&'a Program; 2]) -> Self {
+    pub(super) fn new(programs: [&'a Program; 2]) -> Self {
         let ranges = address_ranges(&programs);
         let names: BTreeSet<_> =
             programs.iter().flat_map(|it| it.inner.all_names().map(|(name, _)| name)).collect();
@@ -235,7 +97,7 @@ impl<'a> Comparison<'a> {
         it
     }
 
-    fn run(mut self) -> Difference {
+    pub(super) fn run(mut self) -> Difference {
         let (pairs, mut difference) = self.subjects();
         let mut alike: BTreeMap<([ProfileId; 2], Exceptions), Vec<DiffSubject>> = BTreeMap::new();
         for pair in pairs {
@@ -369,87 +231,6 @@ impl<'a> Comparison<'a> {
         });
         compared.clone()
     }
-
-    /// What is different for one subject: where its own node or it itself is concerned.
-    fn exceptions(&self, pair: &Pair, general: &General) -> Exceptions {
-        let subject = &pair.subject;
-        let Some(end) = subject.ends.first() else { return Vec::new() };
-        let cuts = self.cuts(pair);
-        // A peer may be the same endpoint in one of the programs only.
-        let mut special: BTreeSet<usize> = BTreeSet::new();
-        let places = self.of_node.iter().zip(&self.of_endpoint);
-        let sides = self.programs.iter().zip(pair.endpoints).zip(places);
-        for ((program, id), (of_node, of_endpoint)) in sides {
-            special.extend(of_endpoint.get(&id).into_iter().flatten());
-            if program.entry(id).is_some_and(|entry| entry.host) {
-                // Two addresses of one node may be known as those of different ones.
-                special.extend(of_node.values().flatten());
-            }
-        }
-        let mut exceptions = Vec::new();
-        for at in special {
-            let Some(peer) = self.peers.get(at) else { continue };
-            if subject.ends.contains(peer) || subject.own_node.contains(peer) {
-                continue;
-            }
-            let changes = self.decided(end, peer, &cuts);
-            let kind = self.programs.map(|program| program.resolve(peer).identity());
-            if general.changes.get(&kind).map_or(!changes.is_empty(), |usual| *usual != changes) {
-                exceptions.push((Special::Listed(at), changes));
-            }
-        }
-        let changes = subject.own_node.iter().map(|it| (it, self.decided(end, it, &cuts)));
-        exceptions.extend(apart(changes.collect(), Special::OwnNode));
-        let policed = |it: &&Program| it.options().self_traffic == SelfTraffic::Policed;
-        if self.programs.iter().any(policed) {
-            let changes = subject.ends.iter().map(|it| (it, self.decided(end, it, &cuts)));
-            exceptions.extend(apart(changes.collect(), Special::Itself));
-        }
-        exceptions
-    }
-
-    /// Where any profile that may judge a subject cuts the traffic.
-    fn cuts(&self, pair: &Pair) -> [(Direction, Vec<TrafficRange>); 2] {
-        Direction::ALL.map(|direction| {
-            let entries = self.programs.iter().zip(pair.endpoints);
-            let sides = entries.flat_map(|(program, id)| {
-                let entry = program.entry(id);
-                let profiles = [entry.and_then(|it| it.profile), entry.and_then(|it| it.own)];
-                let profiles = profiles.into_iter().flatten();
-                profiles.filter_map(move |id| program.profile(id).side(direction))
-            });
-            let sides: Vec<_> = sides.collect();
-            (direction, elementary(sides.iter().copied()).collect())
-        })
-    }
-
-    /// What changes between two ends, asked as everybody asks.
-    fn decided(
-        &self,
-        subject: &End,
-        peer: &End,
-        cuts: &[(Direction, Vec<TrafficRange>)],
-    ) -> Changes {
-        let mut changes = Changes::new();
-        for (direction, ranges) in cuts {
-            for range in ranges {
-                let flow = directed(*direction, subject, peer, range.example());
-                let [then, now] = self.programs.map(|program| {
-                    let decision = program.decide(&flow);
-                    let verdict = match direction {
-                        Direction::Egress => decision.egress,
-                        Direction::Ingress => decision.ingress,
-                    };
-                    verdict != Some(Verdict::Deny)
-                });
-                if then != now {
-                    append(changes.entry((*direction, now)).or_default(), *range);
-                }
-            }
-        }
-        changes
-    }
-
     /// The peers of each cut as they are told of, neighbouring addresses joined.
     fn told(
         &self,
@@ -497,39 +278,5 @@ impl<'a> Comparison<'a> {
             End::Address(_) => None,
         });
         ranges.chain(names).chain(apart).collect()
-    }
-}
-
-/// Ends with their changes: as one where all change alike, and without those that do not change.
-fn apart(changes: Vec<(&End, Changes)>, special: fn(Option<End>) -> Special) -> Exceptions {
-    let alike = changes.windows(2).all(|it| matches!(it, [(_, one), (_, two)] if one == two));
-    if alike && let Some((_, all)) = changes.first() {
-        return if all.is_empty() { Vec::new() } else { vec![(special(None), all.clone())] };
-    }
-    let changed = changes.into_iter().filter(|(_, changes)| !changes.is_empty());
-    changed.map(|(end, changes)| (special(Some(end.clone())), changes)).collect()
-}
-
-fn directed(direction: Direction, subject: &End, peer: &End, traffic: Traffic) -> Flow {
-    let (source, destination) = match direction {
-        Direction::Egress => (subject.clone(), peer.clone()),
-        Direction::Ingress => (peer.clone(), subject.clone()),
-    };
-    Flow::between(source, destination, traffic)
-}
-
-impl fmt::Display for DiffPeer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Addresses(range) if range.start() == range.end() => {
-                write!(f, "{}", range.start())
-            }
-            Self::Addresses(range) => write!(f, "{}-{}", range.start(), range.end()),
-            Self::Endpoint { namespace, name } => write!(f, "{namespace}/{name}"),
-            Self::OwnNode(None) => f.write_str("its own node"),
-            Self::OwnNode(Some(end)) => write!(f, "its own node ({end})"),
-            Self::Itself(None) => f.write_str("itself"),
-            Self::Itself(Some(end)) => write!(f, "itself ({end})"),
-        }
     }
 }
