@@ -59,6 +59,10 @@ impl Cost {
                 price::of_address_hash(elements, size, key),
                 vec![price::of_address_rules(elements), price::of_address_intervals(elements)],
             ),
+            Elements::InterfaceVerdicts(_) => (
+                price::of_address_hash(elements, size, 16),
+                vec![price::of_address_rules(elements)],
+            ),
             Elements::AddressPairs(_) | Elements::PairVerdicts(_) => (
                 price::of_address_hash(elements, size, 2 * key),
                 vec![price::of_address_rules(2 * elements)],
@@ -130,7 +134,7 @@ impl Cost {
                 "ranges wider than 16 ports; narrower ones are listed port by port, where a look-up \
                  costs half"
             }
-            (LookUp::Hash, "egress" | "ingress") => {
+            (LookUp::Hash, "egress" | "ingress" | "from" | "to") => {
                 "one look-up finds the endpoint, whoever it is; with rules each would cost all others"
             }
             (LookUp::Hash, "allow" | "deny") => {

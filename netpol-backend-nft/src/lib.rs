@@ -21,6 +21,9 @@
 //!   [`sync`](Nft::sync) repairs what was changed.
 //! - [`conntrack`] cuts the connections that a new program forbids, and [`nflog`] hears of packets
 //!   that are denied.
+//! - [`Options`] deny what no endpoint is known to have of the [ranges](Options::deny_unknown) of a host,
+//!   and know endpoints by their [interfaces](Options::interfaces), where those cannot be trusted to
+//!   send by their own addresses.
 //! - Only the tables of our own name are read or changed. No packet mark, no conntrack mark and no
 //!   other user's chain is touched.
 //!
@@ -91,7 +94,7 @@ mod wire;
 pub use cost::{Cost, CostExplanation, explain_cost};
 pub use error::{Error, Object, Refusal};
 pub use monitor::{Interference, Monitor, Process};
-pub use name::{Comment, Name, NameError};
+pub use name::{Comment, Interface, InterfaceError, Name, NameError};
 pub use netpol_core::backend::{Change, Report, TableStatus};
 pub use nft::{ClassCount, Nft, Status};
 pub use price::{LookUp, Price};

@@ -70,6 +70,47 @@ impl Borrow<str> for Name {
     }
 }
 
+/// The name of a network interface that rules can look up: letters, digits, `_`, `-` or `.`, 15
+/// characters at most. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Interface(Arc<str>);
+
+/// A text that does not name such an interface.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no interface: letters, digits, `_`, `-` or `.`, at most 15 characters")]
+pub struct InterfaceError(String);
+
+impl Interface {
+    /// The kernel's limit, without the terminating zero.
+    const MAX_LENGTH: usize = 15;
+
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    ///
+    /// If it is empty, too long, or has other characters.
+    pub fn new(text: &str) -> Result<Self, InterfaceError> {
+        let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        if fits && (1..=Self::MAX_LENGTH).contains(&text.len()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InterfaceError(text.to_owned()))
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A remark on a table, chain, set or rule, for the operator who lists them. The nft tool's limit
 /// of 127 bytes is kept by cutting, and what its syntax cannot quote is replaced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +150,16 @@ mod tests {
         }
         for bad in ["", "9a", "-a", "a b", "a\"", "é", &"a".repeat(256)] {
             assert!(Name::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn interfaces_are_those_of_the_kernel() {
+        for good in ["eth0", "tap-17.4", "a", &"v".repeat(15)] {
+            assert!(Interface::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "eth0*", "a/b", "\"", &"v".repeat(16)] {
+            assert!(Interface::new(bad).is_err(), "{bad}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
@@ -14,7 +15,7 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::monitor::Monitor;
-use crate::name::Name;
+use crate::name::{Interface, Name};
 use crate::others::Others;
 use crate::plan::{self, Plan, Step};
 use crate::render::{Options, Renderer, apply, counted_chains, is_denied_chain};
@@ -111,6 +112,15 @@ impl Nft {
     pub fn deny_unknown(&mut self, ranges: &[IpNet]) {
         if self.options.deny_unknown != ranges {
             self.options.deny_unknown = ranges.to_vec();
+            self.renderer = None;
+        }
+    }
+
+    /// Sets [`Options::interfaces`] for the calls of [`sync`](Self::sync) that follow. The first of them
+    /// renders and compares all there is, unless nothing differs.
+    pub fn dispatch_by_interface(&mut self, interfaces: BTreeMap<IpAddr, Interface>) {
+        if self.options.interfaces != interfaces {
+            self.options.interfaces = interfaces;
             self.renderer = None;
         }
     }

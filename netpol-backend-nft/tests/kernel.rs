@@ -10,7 +10,7 @@ use netpol_backend_nft::ruleset::{
     AddressVerdict, Base, Chain, Elements, Family, Hook, Rule, Ruleset, Set, Side, Statement,
     Table, Verdict,
 };
-use netpol_backend_nft::{Comment, Error, Name, Object};
+use netpol_backend_nft::{Comment, Error, Interface, Name, Object};
 use support::{in_namespace, name, nft, nft_load, open};
 
 fn address(text: &str) -> IpAddr {
@@ -65,6 +65,13 @@ fn table(family: Family) -> Table {
             ])),
         ),
         (
+            name("from"),
+            set(Elements::InterfaceVerdicts(vec![
+                (Interface::new("eth0").expect("one"), goto("class")),
+                (Interface::new("tap-17.4abcdefg").expect("one"), Verdict::Drop),
+            ])),
+        ),
+        (
             name("own"),
             set(Elements::PairVerdicts(vec![((a, b), Verdict::Drop), ((b, b), goto("nd"))])),
         ),
@@ -106,6 +113,8 @@ fn table(family: Family) -> Table {
                     .into(),
                     [Statement::Untracked, Statement::Verdict(Verdict::Accept)].into(),
                     [Statement::Protocol(58), Statement::Verdict(Verdict::Jump(name("nd")))].into(),
+                    [Statement::InterfaceMap(Side::Source, name("from"))].into(),
+                    [Statement::InterfaceMap(Side::Destination, name("from"))].into(),
                     [Statement::AddressMap(Side::Destination, name("ingress"))].into(),
                 ],
             },

@@ -4,9 +4,11 @@
 use std::net::IpAddr;
 
 use netpol_backend_nft::ruleset::{
-    Family, Hook, Packet, Standing, Statement, Transport, Undecided,
+    Family, Hook, Packet, Route, Standing, Statement, Transport, Undecided,
 };
-use netpol_backend_nft::{Log, LookUp, Name, Options, Price, explain_cost, render, verify};
+use netpol_backend_nft::{
+    Interface, Log, LookUp, Mismatch, Name, Options, Price, explain_cost, render, verify,
+};
 use netpol_core::model::{
     Action, Block, Endpoint, Labels, NamespaceScope, Node, Objects, Options as Readings, Peer,
     Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
@@ -343,6 +345,40 @@ fn the_cheapest_rendering_is_chosen() {
         assert_eq!(has("blocks"), count > 10, "{count}");
         assert_eq!(has("tcp"), count > 2, "{count}");
     }
+}
+
+/// By whatever address an endpoint sends: what comes in by its interface is its own, or dropped.
+#[test]
+fn endpoints_are_known_by_their_interfaces() {
+    let interface = |name| Interface::new(name).expect("an interface");
+    let [db, api] = ["tap-db", "tap-api"].map(interface);
+    let interfaces = [("10.0.0.1", &db), ("fd00::1", &db), ("10.0.0.2", &api)];
+    let interfaces = interfaces.map(|(at, interface)| (address(at), interface.clone()));
+    let options = Options { interfaces: interfaces.into(), ..Options::default() };
+    let ruleset = render(&shop(), &options);
+    for (from, to, source, destination, expected) in [
+        (Some(&api), Some(&db), "10.0.0.2", "10.0.0.1", true),
+        (None, Some(&db), "10.0.0.3", "10.0.0.1", false),
+        (Some(&db), None, "10.0.0.1", "10.0.0.3", false),
+        (Some(&api), None, "10.0.0.3", "192.0.2.7", false),
+        (Some(&api), None, "fd00::2", "2001:db8::1", false),
+        (Some(&db), None, "0.0.0.0", "255.255.255.255", true),
+        (Some(&db), None, "fe80::1", "ff02::1:2", true),
+        (None, Some(&db), "10.0.0.3", "10.0.0.99", false),
+        (None, None, "10.0.0.3", "192.0.2.7", true),
+    ] {
+        let packet = syn(source, destination, 5432);
+        let passes = ruleset.passes_by(Hook::Forward, &packet, Route { from, to });
+        assert_eq!(passes, Ok(expected), "{source} {destination}");
+    }
+    assert_eq!(verify(&ruleset, &shop(), &options), []);
+    let mut broken = ruleset;
+    let table = broken.tables.get_mut(&Family::V4).expect("there");
+    let entrance = table.chains.iter_mut().find(|(name, _)| name.as_str() == "from-tap-db");
+    entrance.expect("there").1.rules.pop();
+    let found = verify(&broken, &shop(), &options);
+    let is_open = |it: &Mismatch| matches!(it, Mismatch::Verdict { allowed: false, .. });
+    assert!(found.iter().any(is_open), "{found:?}");
 }
 
 /// A new pod gets no access before it is known, whatever the size of the range.

@@ -5,6 +5,8 @@
 //! what endpoints may receive, and the input hook, which judges what they may send.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/objects.rs"]
+mod objects;
 mod support;
 #[path = "support/wire.rs"]
 mod wire;
@@ -12,11 +14,11 @@ mod wire;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use netpol_backend_nft::Nft;
+use netpol_backend_nft::{Interface, Nft};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{Flow, Traffic};
-use netpol_core::program::Program;
+use netpol_core::model::{Flow, Traffic, name};
+use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, flows_of_interest, world};
 use nix::sched::{CloneFlags, unshare};
 use support::{busiest_node, in_namespace, open};
@@ -99,6 +101,57 @@ fn what_is_forwarded_is_judged_as_the_program_does() {
             checked.check(&mut wire, &program, &flows, &context);
         }
         checked.is_enough();
+    });
+}
+
+/// What comes in by the interface of an endpoint is its own, or dropped, and what goes out by one is
+/// judged as its own whatever the address.
+#[test]
+fn interfaces_stand_for_endpoints() {
+    in_namespace("interfaces_stand_for_endpoints", || {
+        let (testbed, mut wire) = Wire::through_a_node();
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        // The fence comes in by the same interface as what is tried.
+        let [fence, own, other, beyond] =
+            ["198.18.0.1", "10.9.0.1", "10.9.0.2", "10.9.1.1"].map(ip);
+        let routes = || std::fs::read_to_string("/proc/thread-self/net/route").expect("routes");
+        let routes = testbed.in_node("n", routes).expect("a node");
+        let [inside, outside] = ["010012C6", "00000000"].map(|destination| {
+            let mut routes = routes.lines().map(|route| route.split_whitespace());
+            let name = routes
+                .find_map(|mut route| route.next().filter(|_| route.next() == Some(destination)));
+            Interface::new(name.expect("a route")).expect("an interface")
+        });
+        let attached = [(fence, inside.clone()), (own, inside), (beyond, outside)];
+        let mut cluster = Cluster::default();
+        for (called, address) in [("fence", fence), ("a", own), ("b", beyond)] {
+            cluster.upsert_endpoint(objects::pod(called, "n", &[address]));
+        }
+        let on_80 = |peer| objects::on_tcp(80, objects::with_pods(peer));
+        let sends = objects::policy("a", None, Some(vec![on_80("b")]));
+        let fenced = objects::with_block("198.18.0.0/16");
+        let receives = objects::policy("b", Some(vec![on_80("a"), fenced]), None);
+        let mut kernel = testbed.in_node("n", open).expect("a node");
+        kernel.dispatch_by_interface(attached.into());
+        for (policy, source, destination, port, expected) in [
+            (&sends, own, beyond, 80, true),
+            (&sends, own, beyond, 81, false),
+            (&sends, own, other, 80, false),
+            (&sends, other, beyond, 80, false),
+            (&receives, other, beyond, 80, false),
+            (&receives, own, beyond, 80, true),
+            (&receives, own, beyond, 81, false),
+            (&receives, own, other, 80, true),
+            (&receives, own, other, 81, false),
+        ] {
+            let mut cluster = cluster.clone();
+            cluster.upsert_policy(policy.clone());
+            let program = compile(&cluster, Scope::Node(name("n")));
+            kernel.sync(&program).expect("written");
+            assert_eq!(kernel.verify(&program).expect("read"), []);
+            let probe = Probe { source, destination, traffic: Traffic::tcp(port) };
+            assert_eq!(wire.passes(probe), expected, "{probe:?} {:?}", policy.key);
+        }
     });
 }
 

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::net::IpAddr;
+
 use netpol_backend_nft::ruleset::{Elements, Family, Hook};
-use netpol_backend_nft::{Mismatch, Options, render, verify};
+use netpol_backend_nft::{Interface, Mismatch, Options, render, verify};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::End;
@@ -20,13 +22,26 @@ fn closing(seed: u64) -> Options {
         2 => ["10.0.0.0/30", "0.0.0.0/1", "::/0"].map(str::to_owned).into(),
         _ => (0..40).map(|number| format!("10.0.{}.0/29", 2 * number)).collect(),
     };
+    // Addresses that have interfaces, some of which are shared.
+    let tap = |number: u8| Interface::new(&format!("tap{}", number % 5)).expect("an interface");
+    let attached =
+        (0..16_u8).filter(|number| !(seed.is_multiple_of(3) || number.is_multiple_of(3)));
+    let attached = attached.flat_map(|number| {
+        let hosts = [[10, 0, 0, number], [10, 0, 1, number]].map(IpAddr::from);
+        let v6 = [0, 1].map(|subnet| {
+            let last = u16::from(number);
+            IpAddr::from([0xfd00, 0, 0, subnet, 0, 0, 0, last])
+        });
+        hosts.into_iter().chain(v6).map(move |address| (address, tap(number)))
+    });
+    let interfaces = attached.collect();
     let deny_unknown = ranges.iter().map(|range| range.parse().expect("a range")).collect();
-    Options { deny_unknown, ..Options::default() }
+    Options { deny_unknown, interfaces, ..Options::default() }
 }
 
 #[test]
 fn renderings_are_proven() {
-    for seed in 0..300 {
+    for seed in 0..100 {
         let program = program(seed);
         let options = closing(seed);
         let mismatches = verify(&render(&program, &options), &program, &options);
@@ -59,6 +74,7 @@ fn a_missing_element_is_found() {
                     Elements::PortRangeVerdicts(list) => list.pop().is_some(),
                     Elements::AddressPairs(list) => list.pop().is_some(),
                     Elements::PairVerdicts(list) => list.pop().is_some(),
+                    Elements::InterfaceVerdicts(list) => list.pop().is_some(),
                 };
                 if !gone {
                     continue;

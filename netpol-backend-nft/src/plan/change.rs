@@ -234,6 +234,7 @@ impl Elements {
             Self::AddressPairs(list) => Self::AddressPairs(rest(list, at)),
             Self::AddressRanges(list) => Self::AddressRanges(rest(list, at)),
             Self::AddressVerdicts(list) => Self::AddressVerdicts(rest(list, at)),
+            Self::InterfaceVerdicts(list) => Self::InterfaceVerdicts(rest(list, at)),
             Self::PairVerdicts(list) => Self::PairVerdicts(rest(list, at)),
             Self::PortVerdicts(list) => Self::PortVerdicts(rest(list, at)),
             Self::PortRangeVerdicts(list) => Self::PortRangeVerdicts(rest(list, at)),

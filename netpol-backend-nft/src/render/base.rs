@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use netpol_core::model::{Direction, Family};
 
+use super::interfaces::interface_map;
 use super::{stray, unknown};
 use crate::name::{Comment, Name};
 use crate::ruleset::{Base, Chain, Hook, Rule, Side, Statement, Verdict};
@@ -23,6 +24,8 @@ pub(super) struct BaseChains {
     pub(super) hosts: bool,
     /// Some endpoints are judged by others' policies when they reach themselves.
     pub(super) own: bool,
+    /// Some endpoints are known by their interfaces.
+    pub(super) interfaces: bool,
     /// Where addresses are denied that no endpoint has.
     pub(super) closed: Vec<(IpAddr, IpAddr)>,
 }
@@ -31,7 +34,7 @@ impl BaseChains {
     /// Endpoints send to the host through `input` and receive from it through `output`; the host's
     /// own addresses occur on the other sides only where host-network endpoints are policed.
     pub(super) fn chains(&self) -> BTreeMap<Name, Chain> {
-        let Self { family, hosts, own, ref closed } = *self;
+        let Self { family, hosts, own, interfaces, ref closed } = *self;
         let mut chains = BTreeMap::new();
         for hook in Hook::ALL {
             let (name, comment, sends, receives) = match hook {
@@ -46,6 +49,10 @@ impl BaseChains {
                 let jump = Statement::Verdict(Verdict::Jump(discovery_chain()));
                 rules.push([Statement::Protocol(ICMPV6), jump].into());
             }
+            if interfaces && hook != Hook::Output {
+                let map = interface_map(Direction::Egress);
+                rules.push([Statement::InterfaceMap(Side::Source, map)].into());
+            }
             if own {
                 rules.push([Statement::PairMap(own_map())].into());
             }
@@ -55,6 +62,10 @@ impl BaseChains {
             }
             if hook != Hook::Output {
                 rules.extend(unknown::rules(Direction::Egress, closed));
+            }
+            if interfaces && hook != Hook::Input {
+                let map = interface_map(Direction::Ingress);
+                rules.push([Statement::InterfaceMap(Side::Destination, map)].into());
             }
             if receives {
                 let map = dispatch_map(Direction::Ingress);

@@ -5,13 +5,21 @@
 //!              from the middle of a connection? -> jump to stray
 //!              source in @egress        -> jump to what the source may send
 //!              destination in @ingress  -> goto what the destination may receive
-//! ports-*      destination port in a map, per protocol -> goto whom that port is open to
-//! peers-*      the other end's address in one set -> accept (ingress) or return (egress)
+//! ports-*      destination port, per protocol -> goto whom that port is open to
+//! peers-*      the other end's address in one set, or in a block -> accept (ingress) or return (egress)
 //! denied-*     an endpoint's traffic to itself is let through, the rest dropped
 //! ```
 //!
 //! A new connection costs one look-up by address, one by port and one by the other end's address,
 //! however many policies there are; a packet of a known connection costs one comparison.
+//!
+//! **Few have a rule each, many are a set.** Up to two ports or ten blocks cost less by a rule each than
+//! in a map or an interval set: [`price`](crate::price) decides. Single addresses are always in a set,
+//! so that no rule changes when a pod comes or goes.
+//!
+//! **Who is an endpoint?** Its address tells, or the [interface](Options::interfaces) that its packets
+//! come in and go out by; then it can send by no other address. In [ranges](Options::deny_unknown) that
+//! are kept for endpoints of this host, nobody else may send or receive anything.
 //!
 //! **Both ends are asked.** An egress chain that allows *returns* to the base chain, which then
 //! asks the destination; only an ingress chain accepts. What is accepted is accepted in our table
@@ -43,7 +51,9 @@
 //! they do not leave different things behind is tested over generated histories.
 
 mod base;
+mod dispatch;
 mod exits;
+mod interfaces;
 mod key;
 mod peers;
 mod ports;
@@ -62,12 +72,13 @@ use netpol_core::program::{ClassId, EndpointEntry, ProfileId, Program};
 use self::exits::Exits;
 use self::peers::ClassKeys;
 use self::table::{Source, TableRenderer};
-use crate::name::{Comment, Name};
+use crate::name::{Comment, Interface, Name};
 #[cfg(test)]
 use crate::ruleset::SetDifference;
 use crate::ruleset::{Difference, Ownership, Ruleset, Table};
 
 pub(crate) use self::exits::is_denied_chain;
+pub(crate) use self::interfaces::is_unrouted;
 pub(crate) use self::key::ContentKey;
 pub(crate) use self::ports::WIDEST_LISTED;
 pub(crate) use self::size::of as size_of;
@@ -95,6 +106,14 @@ pub struct Options {
     /// one comparison per range, or one look-up, and one look-up among the host's endpoints, however
     /// large the ranges are.
     pub deny_unknown: Vec<IpNet>,
+    /// By which interface the packets of an address come in and go out. Endpoints in scope that have such
+    /// an address are known by the interface: what comes in by it is judged as theirs, and dropped if it
+    /// comes from an address that is not; what goes out by it is judged as theirs whatever its
+    /// destination, unless several endpoints share the interface. All others are known by address.
+    ///
+    /// Of packets that come in by such an interface pass as well those of known connections,
+    /// neighbour discovery, and those from addresses that are never routed: `0.0.0.0` and `fe80::/10`.
+    pub interfaces: BTreeMap<IpAddr, Interface>,
 }
 
 /// How denied packets are reported.
@@ -119,6 +138,7 @@ impl Default for Options {
             audit: false,
             counters: false,
             deny_unknown: Vec::new(),
+            interfaces: BTreeMap::new(),
         }
     }
 }
@@ -246,6 +266,8 @@ impl Renderer {
                 None => moved |= self.locals.remove(&slot.number).is_some(),
             }
         }
+        // Whose addresses a host shares is not told by its entry.
+        moved |= self.locals.values().any(|local| local.entry.is_host());
         since.classes.iter().for_each(|id| self.keys.forget(*id));
         let source = Source {
             options: &self.options,
@@ -268,6 +290,18 @@ impl Local {
     fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
         let addresses = self.entry.addresses().iter().copied();
         addresses.filter(move |address| Family::of(*address) == family)
+    }
+
+    /// The pairs of addresses between which an endpoint's traffic is traffic with itself. All host-network
+    /// endpoints of a node are the node, and nodes may share addresses.
+    fn with_itself(&self, program: &Program, family: Family) -> Vec<(IpAddr, IpAddr)> {
+        let own: Vec<IpAddr> = self.addresses(family).collect();
+        if !self.entry.is_host() {
+            return own.iter().flat_map(|a| own.iter().map(|b| (*a, *b))).collect();
+        }
+        let same = own.iter().flat_map(|a| program.same_host(*a).map(|b| (*a, b)));
+        let same = same.filter(|(_, b)| Family::of(*b) == family);
+        same.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
     }
 }
 
@@ -299,7 +333,12 @@ mod tests {
         let ranges = if seed & 32 == 0 { &["10.0.0.0/16", "fd00::/32"][..] } else { &[] };
         let deny_unknown = ranges.iter().map(|range| range.parse().unwrap()).collect();
         let (audit, counters) = (seed & 8 == 0, seed & 16 == 0);
-        Options { log, audit, counters, deny_unknown, ..Options::default() }
+        // Every second address has an interface, some of which are shared.
+        let tap = |number: u8| Interface::new(&format!("tap{}", number % 5)).unwrap();
+        let attached = (0..200_u8).step_by(2).filter(|_| seed & 64 == 0);
+        let interfaces = attached.map(|number| ([10, 0, 0, number].into(), tap(number)));
+        let interfaces = interfaces.collect();
+        Options { log, audit, counters, deny_unknown, interfaces, ..Options::default() }
     }
 
     /// What is kept up with programs is what is rendered from scratch, after every event.

@@ -9,19 +9,20 @@ use netpol_core::program::{
     ClassId, EndpointEntry, Profile, ProfileId, Program, Since, Verdict as Decision,
 };
 
-use super::base::{BaseChains, dispatch_map, own_map};
+use super::base::{BaseChains, own_map};
+use super::dispatch::Dispatch;
 use super::exits::denied_chain;
 use super::exits::{Exits, denied, own_addresses};
 use super::key::{ContentKey, name};
 use super::peers::{ClassKeys, Moved, PeerSets, Shape};
 use super::ports::{Judged, Peers, PortChain, judge};
-use super::stray::{self, isolated_set};
-use super::unknown::{self, closed_ranges};
+use super::stray;
+use super::unknown::closed_ranges;
 use super::{Local, Options, size};
 use crate::name::{Comment, Name};
 use crate::nflog::Prefix;
 use crate::ruleset::{
-    AddressVerdict, Chain, Elements, Set, SetDifference, Statement, Table, TableDifference, Verdict,
+    Chain, Elements, Set, SetDifference, Statement, Table, TableDifference, Verdict,
 };
 
 /// Keeps the table of one family up with programs.
@@ -38,13 +39,11 @@ pub(super) struct TableRenderer {
     peer_chains: HashMap<(ClassId, Exits), PeerChain>,
     /// What never changes under its name.
     fixed: HashMap<Name, Fixed>,
-    dispatch: [BTreeMap<IpAddr, AddressVerdict>; 2],
+    dispatch: Dispatch,
     pairs: BTreeSet<(IpAddr, IpAddr)>,
     own: BTreeMap<(IpAddr, IpAddr), Verdict>,
     /// What the verdicts of `own` lead to.
     own_uses: Vec<Fixture>,
-    /// The addresses of endpoints, where others are denied.
-    known: BTreeSet<IpAddr>,
     base: Option<BaseChains>,
     /// The generations of chains that are in the kernel already, when this begins.
     inherited: BTreeMap<Name, u32>,
@@ -83,7 +82,7 @@ pub(super) struct Source<'s> {
     pub(super) now: &'s Program,
     pub(super) since: &'s Since<'s>,
     pub(super) locals: &'s BTreeMap<u32, Local>,
-    /// Some local endpoint is new, gone or changed.
+    /// Some local endpoint is new, gone or changed, or may share its addresses with others.
     pub(super) moved: bool,
     /// The generation of what is new.
     pub(super) generation: Option<u32>,
@@ -97,11 +96,10 @@ impl TableRenderer {
             classes: HashMap::new(),
             peer_chains: HashMap::new(),
             fixed: HashMap::new(),
-            dispatch: Default::default(),
+            dispatch: Dispatch::default(),
             pairs: BTreeSet::new(),
             own: BTreeMap::new(),
             own_uses: Vec::new(),
-            known: BTreeSet::new(),
             base: None,
             inherited: BTreeMap::new(),
         }
@@ -130,12 +128,15 @@ impl TableRenderer {
         let policed = source.now.options().self_traffic == SelfTraffic::Policed;
         if first || source.moved || !source.since.profiles.is_empty() || reshaped || policed {
             self.take_up_sides(source, keys);
-            self.dispatch(source, &mut difference);
-            self.know(source, first, &mut difference);
             match source.now.options().self_traffic {
                 SelfTraffic::Allowed => self.exempt(source, first, &mut difference),
                 SelfTraffic::Policed => self.judge_own(source, keys, &mut difference),
             }
+            let (sides, own) = (&self.sides, !self.own.is_empty());
+            let entry = |local: &Local, direction| {
+                sides.get(&(local.entry.profile(), direction))?.entry.as_ref()
+            };
+            self.dispatch.update(self.family, source, entry, own, &mut difference);
             self.enter(source, &mut difference);
             self.settle_chains(source, &mut difference);
         }
@@ -305,79 +306,17 @@ impl TableRenderer {
         }
     }
 
-    /// Whose packets go where.
-    fn dispatch(&mut self, source: &Source<'_>, difference: &mut TableDifference) {
-        for (direction, old) in Direction::ALL.into_iter().zip(&mut self.dispatch) {
-            let mut new = BTreeMap::new();
-            for local in source.locals.values() {
-                let side = self.sides.get(&(local.entry.profile(), direction));
-                let Some(verdict) = side.and_then(|side| side.entry.as_ref()) else { continue };
-                for address in local.addresses(self.family) {
-                    let comment = Some(local.comment.clone());
-                    let verdict = verdict.clone();
-                    new.insert(address, AddressVerdict { address, comment, verdict });
-                }
-            }
-            let comment = match direction {
-                Direction::Egress => "endpoints that are isolated for what they send",
-                Direction::Ingress => "endpoints that are isolated for what they receive",
-            };
-            let [before, now] = [&*old, &new].map(|it| it.values().cloned().collect());
-            let [before, now] = [before, now].map(Elements::AddressVerdicts);
-            let change = changed(Some(comment), before, now, self.base.is_none());
-            difference.sets.extend(change.map(|change| (dispatch_map(direction), change)));
-            let [before, now] = [&*old, &new].map(|it| it.keys().copied().collect());
-            let [before, now] = [before, now].map(Elements::Addresses);
-            let change = changed(None, before, now, self.base.is_none());
-            difference.sets.extend(change.map(|change| (isolated_set(direction), change)));
-            *old = new;
-        }
-    }
-
-    /// Which addresses are those of endpoints, where others are denied.
-    fn know(&mut self, source: &Source<'_>, first: bool, difference: &mut TableDifference) {
-        let closed = closed_ranges(&source.options.deny_unknown, self.family);
-        if closed.is_empty() {
-            return;
-        }
-        if first {
-            let set = unknown::set(&closed).into_iter();
-            difference.sets.extend(set.map(|(name, set)| (name, SetDifference::Whole(set))));
-        }
-        let locals = source.locals.values();
-        let own = locals.clone().flat_map(|local| local.addresses(self.family));
-        let hosts = locals.filter(|local| local.entry.is_host());
-        let same = hosts.flat_map(|local| self.with_itself(source, local)).map(|(_, it)| it);
-        let new: BTreeSet<IpAddr> = own.chain(same).collect();
-        let [before, now] = [&self.known, &new].map(|it| it.iter().copied().collect());
-        let [before, now] = [before, now].map(Elements::Addresses);
-        let change = changed(Some("endpoints of this host"), before, now, first);
-        difference.sets.extend(change.map(|change| (unknown::known_set(), change)));
-        self.known = new;
-    }
-
     /// NP-SELF-1, C-HAIR-1: source and destination of what judged endpoints send to themselves.
     fn exempt(&mut self, source: &Source<'_>, first: bool, difference: &mut TableDifference) {
         let judged = source.locals.values().filter(|local| source.judges(local));
-        let new: BTreeSet<_> = judged.flat_map(|local| self.with_itself(source, local)).collect();
+        let new: BTreeSet<_> =
+            judged.flat_map(|local| local.with_itself(source.now, self.family)).collect();
         let [before, now] = [&self.pairs, &new].map(|it| it.iter().copied().collect());
         let elements = Elements::AddressPairs;
         let comment = "an endpoint may reach itself";
         let change = changed(Some(comment), elements(before), elements(now), first);
         difference.sets.extend(change.map(|change| (own_addresses(), change)));
         self.pairs = new;
-    }
-
-    /// The pairs of addresses between which an endpoint's traffic is traffic with itself. All host-network
-    /// endpoints of a node are the node, and nodes may share addresses.
-    fn with_itself(&self, source: &Source<'_>, local: &Local) -> Vec<(IpAddr, IpAddr)> {
-        let own: Vec<IpAddr> = local.addresses(self.family).collect();
-        if !local.entry.is_host() {
-            return own.iter().flat_map(|a| own.iter().map(|b| (*a, *b))).collect();
-        }
-        let same = own.iter().flat_map(|a| source.now.same_host(*a).map(|b| (*a, b)));
-        let same = same.filter(|(_, b)| Family::of(*b) == self.family);
-        same.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
     }
 
     /// CH-SELF: who is judged otherwise when it reaches itself than when it reaches others
@@ -394,7 +333,8 @@ impl TableRenderer {
             |entry: &EndpointEntry| entry.is_host() || entry.own_profile() != Some(entry.profile());
         let judged = source.locals.values().filter(|local| source.judges(local));
         let judged = judged.filter(|local| differs(&local.entry));
-        let pairs: BTreeSet<_> = judged.flat_map(|local| self.with_itself(source, local)).collect();
+        let pairs: BTreeSet<_> =
+            judged.flat_map(|local| local.with_itself(source.now, self.family)).collect();
         let mut uses = Vec::new();
         let mut new = BTreeMap::new();
         for (sender, receiver) in pairs {
@@ -465,7 +405,8 @@ impl TableRenderer {
         let hosts = source.locals.values().any(|local| local.entry.is_host());
         let closed = closed_ranges(&source.options.deny_unknown, self.family);
         let own = !self.own.is_empty();
-        let base = BaseChains { family: self.family, hosts, own, closed };
+        let interfaces = !source.options.interfaces.is_empty();
+        let base = BaseChains { family: self.family, hosts, own, interfaces, closed };
         if self.base.is_none() {
             let self_traffic = source.now.options().self_traffic;
             for direction in Direction::ALL {
@@ -535,7 +476,7 @@ impl Source<'_> {
 }
 
 /// How a hash set changes; the whole set if there was none.
-fn changed(
+pub(super) fn changed(
     comment: Option<&str>,
     old: Elements,
     new: Elements,

@@ -9,11 +9,12 @@ use netpol_core::backend::Count;
 
 use super::encode::{
     DESTINATION_PORT, ESTABLISHED_OR_RELATED, ICMP_TYPE, LIMIT_BURST, NO_STATE, SCTP_CHUNK,
-    SCTP_INIT, Shape, TCP_FLAGS, TCP_OPENING, UNTRACKED, address, hook_number, second_register,
+    SCTP_INIT, Shape, TCP_FLAGS, TCP_OPENING, UNTRACKED, address, hook_number, interface,
+    second_register,
 };
 use super::{
-    AddressVerdict, Base, Chain, Comment, Elements, Family, Hook, Name, Ownership, Rule, Set, Side,
-    Statement, Table, Verdict,
+    AddressVerdict, Base, Chain, Comment, Elements, Family, Hook, Interface, Name, Ownership, Rule,
+    Set, Side, Statement, Table, Verdict,
 };
 use crate::wire::expression::{Expression, Found, RawVerdict};
 use crate::wire::reader::{Attributes, Message, be16};
@@ -173,11 +174,12 @@ impl TableReader {
 }
 
 /// One of each kind of set, empty.
-const KINDS: [Elements; 7] = [
+const KINDS: [Elements; 8] = [
     Elements::Addresses(Vec::new()),
     Elements::AddressPairs(Vec::new()),
     Elements::AddressRanges(Vec::new()),
     Elements::AddressVerdicts(Vec::new()),
+    Elements::InterfaceVerdicts(Vec::new()),
     Elements::PairVerdicts(Vec::new()),
     Elements::PortVerdicts(Vec::new()),
     Elements::PortRangeVerdicts(Vec::new()),
@@ -216,6 +218,13 @@ fn fill(elements: &mut Elements, list: &[Element]) {
                 verdict: element.verdict.clone()?,
             })
         })),
+        Elements::InterfaceVerdicts(all) => {
+            all.extend(list.iter().filter_map(|element| {
+                let name = element.key.split(|byte| *byte == 0).next()?;
+                let interface = Interface::new(str::from_utf8(name).ok()?).ok()?;
+                Some((interface, element.verdict.clone()?))
+            }));
+        }
         Elements::PortVerdicts(all) => all.extend(
             list.iter().filter_map(|element| Some((be16(&element.key)?, element.verdict.clone()?))),
         ),
@@ -393,6 +402,11 @@ fn raise_one<'a, 'b>(
             if *load == DESTINATION_PORT =>
         {
             (Statement::PortMap(set(name)?), rest)
+        }
+        [E::Meta(key), E::Lookup { set: name, result: Found::Verdict }, rest @ ..] => {
+            let sides = [Side::Source, Side::Destination];
+            let side = sides.into_iter().find(|side| interface(*side) == *key)?;
+            (Statement::InterfaceMap(side, set(name)?), rest)
         }
         [load, E::Lookup { set: name, result: Found::Matches }, rest @ ..] => {
             (Statement::AddressIn(side_of(load)?, set(name)?), rest)

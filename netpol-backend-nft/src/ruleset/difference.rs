@@ -105,6 +105,7 @@ impl Elements {
             AddressPairs,
             AddressRanges,
             AddressVerdicts,
+            InterfaceVerdicts,
             PairVerdicts,
             PortVerdicts,
             PortRangeVerdicts
@@ -118,6 +119,7 @@ impl Elements {
             (Self::AddressPairs(a), Self::AddressPairs(b)) => remove(a, b),
             (Self::AddressRanges(a), Self::AddressRanges(b)) => remove(a, b),
             (Self::AddressVerdicts(a), Self::AddressVerdicts(b)) => remove(a, b),
+            (Self::InterfaceVerdicts(a), Self::InterfaceVerdicts(b)) => remove(a, b),
             (Self::PairVerdicts(a), Self::PairVerdicts(b)) => remove(a, b),
             (Self::PortVerdicts(a), Self::PortVerdicts(b)) => remove(a, b),
             (Self::PortRangeVerdicts(a), Self::PortRangeVerdicts(b)) => remove(a, b),
@@ -132,6 +134,7 @@ impl Elements {
             (Self::AddressPairs(a), Self::AddressPairs(b)) => insert(a, b),
             (Self::AddressRanges(a), Self::AddressRanges(b)) => insert(a, b),
             (Self::AddressVerdicts(a), Self::AddressVerdicts(b)) => insert(a, b),
+            (Self::InterfaceVerdicts(a), Self::InterfaceVerdicts(b)) => insert(a, b),
             (Self::PairVerdicts(a), Self::PairVerdicts(b)) => insert(a, b),
             (Self::PortVerdicts(a), Self::PortVerdicts(b)) => insert(a, b),
             (Self::PortRangeVerdicts(a), Self::PortRangeVerdicts(b)) => insert(a, b),

@@ -187,8 +187,17 @@ fn create_set(batch: &mut Batch, family: Family, table: &str, name: &Name, id: u
         if let Some(size) = content.size {
             w.nest(set::DESC, |w| w.be32(set::DESC_SIZE, size));
         }
-        if let Some(comment) = &content.comment {
-            w.comment(set::USERDATA, udata::SET_COMMENT, comment.as_str());
+        // Without this the nft tool prints no interfaces.
+        let in_host_order = matches!(content.elements, Elements::InterfaceVerdicts(_));
+        if in_host_order || content.comment.is_some() {
+            w.records(set::USERDATA, |w| {
+                if in_host_order {
+                    w.record(udata::SET_KEY_ORDER, &udata::HOST_ORDER.to_ne_bytes());
+                }
+                if let Some(comment) = &content.comment {
+                    w.comment_record(udata::SET_COMMENT, comment.as_str());
+                }
+            });
         }
     });
 }
@@ -211,6 +220,7 @@ impl Shape {
             Elements::Addresses(_) | Elements::AddressRanges(_) | Elements::AddressVerdicts(_) => {
                 (address, length)
             }
+            Elements::InterfaceVerdicts(_) => (set::TYPE_IFNAME, meta::INTERFACE_LENGTH),
             Elements::AddressPairs(_) | Elements::PairVerdicts(_) => {
                 (address << set::CONCAT_BITS | address, 2 * length)
             }
@@ -262,6 +272,14 @@ fn write_elements(
                 if let Some(comment) = &element.comment {
                     w.comment(elem::USERDATA, udata::ELEMENT_COMMENT, comment.as_str());
                 }
+            });
+        }
+        Elements::InterfaceVerdicts(list) => {
+            batch.push_elements(kind, number, table, set, list, |(interface, verdict), w| {
+                let mut bytes = interface.as_str().as_bytes().to_vec();
+                bytes.resize(meta::INTERFACE_LENGTH as usize, 0);
+                key(w, &bytes);
+                w.nest(elem::DATA, |w| raw(verdict).encode(w));
             });
         }
         Elements::PairVerdicts(list) => {
@@ -410,6 +428,10 @@ pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(
             emit(address(family, *side, expr::REG_1));
             emit(Expression::Lookup { set: map.as_str(), result: Found::Verdict });
         }
+        Statement::InterfaceMap(side, map) => {
+            emit(Expression::Meta(interface(*side)));
+            emit(Expression::Lookup { set: map.as_str(), result: Found::Verdict });
+        }
         Statement::PortMap(map) => {
             emit(DESTINATION_PORT);
             emit(Expression::Lookup { set: map.as_str(), result: Found::Verdict });
@@ -464,6 +486,14 @@ pub(super) const DESTINATION_PORT: Expression<'static> = Expression::Payload {
     offset: 2,
     length: 2,
 };
+
+/// The key of the interface that a packet comes in by, or goes out by.
+pub(super) fn interface(side: Side) -> u32 {
+    match side {
+        Side::Source => meta::KEY_IIFNAME,
+        Side::Destination => meta::KEY_OIFNAME,
+    }
+}
 
 /// Loads an address of the network header.
 pub(super) fn address(family: Family, side: Side, register: u32) -> Expression<'static> {

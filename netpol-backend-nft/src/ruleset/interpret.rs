@@ -9,7 +9,9 @@ use netpol_core::backend::proof;
 pub use netpol_core::backend::proof::Standing;
 use netpol_core::model::Traffic;
 
-use super::{Chain, Elements, Family, Hook, Name, Rule, Ruleset, Side, Statement, Table, Verdict};
+use super::{
+    Chain, Elements, Family, Hook, Interface, Name, Rule, Ruleset, Side, Statement, Table, Verdict,
+};
 
 /// The kernel's limit on nested jumps; it refuses rulesets that could go deeper.
 const MAX_DEPTH: usize = 16;
@@ -25,6 +27,16 @@ pub struct Packet {
     pub transport: Transport,
     /// What connection tracking makes of it.
     pub standing: Standing,
+}
+
+/// Where a packet enters and leaves the host, as far as rules can tell; `None` for interfaces that are
+/// no endpoint's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Route<'i> {
+    /// The interface that it comes in by.
+    pub from: Option<&'i Interface>,
+    /// The interface that it goes out by.
+    pub to: Option<&'i Interface>,
 }
 
 /// What a packet carries.
@@ -79,8 +91,22 @@ impl Ruleset {
     ///
     /// If the tables hold something that this crate would not write. Never for a rendered ruleset.
     pub fn passes(&self, hook: Hook, packet: &Packet) -> Result<bool, Undecided> {
+        self.passes_by(hook, packet, Route::default())
+    }
+
+    /// Whether a packet that takes a certain way passes the hook.
+    ///
+    /// # Errors
+    ///
+    /// As [`passes`](Self::passes).
+    pub fn passes_by(
+        &self,
+        hook: Hook,
+        packet: &Packet,
+        route: Route<'_>,
+    ) -> Result<bool, Undecided> {
         let table = self.table(packet);
-        Moment::settled(table).passes(hook, packet)
+        Moment::settled(table).passes(hook, packet, route)
     }
 
     /// Everything that can become of a packet that meets the transaction from `self` to `after`:
@@ -101,10 +127,10 @@ impl Ruleset {
         let mut outcomes = BTreeSet::new();
         for late in [false, true] {
             let entered_after = Moment::during(after, before, after, 0, late);
-            outcomes.insert(entered_after.passes(hook, packet)?);
+            outcomes.insert(entered_after.passes(hook, packet, Route::default())?);
             for look_ups in 0.. {
                 let moment = Moment::during(before, before, after, look_ups, late);
-                outcomes.insert(moment.passes(hook, packet)?);
+                outcomes.insert(moment.passes(hook, packet, Route::default())?);
                 if moment.left.get() > 0 {
                     break;
                 }
@@ -144,7 +170,7 @@ impl<'a> Moment<'a> {
         Self { rules, before, after, left: Cell::new(look_ups), late }
     }
 
-    fn passes(&self, hook: Hook, packet: &Packet) -> Result<bool, Undecided> {
+    fn passes(&self, hook: Hook, packet: &Packet, route: Route<'_>) -> Result<bool, Undecided> {
         if let Some(foreign) = self.rules.foreign.first() {
             return Err(Undecided::Foreign(foreign.clone()));
         }
@@ -157,7 +183,7 @@ impl<'a> Moment<'a> {
             .map(|(base, name, chain)| (base.priority, name, chain))
             .collect();
         bases.sort_by_key(|(priority, ..)| *priority);
-        let walk = Walk { moment: self, packet };
+        let walk = Walk { moment: self, packet, route };
         for (_, name, chain) in bases {
             if walk.chain(name, chain, 0)? == Outcome::Drop {
                 return Ok(false);
@@ -201,6 +227,7 @@ enum Outcome {
 struct Walk<'a> {
     moment: &'a Moment<'a>,
     packet: &'a Packet,
+    route: Route<'a>,
 }
 
 impl<'a> Walk<'a> {
@@ -255,6 +282,12 @@ impl<'a> Walk<'a> {
                 Statement::PairIn(set) => self.contains_pair(set)?,
                 Statement::AddressMap(side, map) => {
                     match self.verdict_of_address(map, self.address(*side))? {
+                        Some(verdict) => return Ok(Some(verdict)),
+                        None => false,
+                    }
+                }
+                Statement::InterfaceMap(side, map) => {
+                    match self.verdict_of_interface(map, *side)? {
                         Some(verdict) => return Ok(Some(verdict)),
                         None => false,
                     }
@@ -316,6 +349,25 @@ impl<'a> Walk<'a> {
                 Ok(found.and_then(|at| list.get(at)).map(|element| &element.verdict))
             }
             other => nothing_in(other, map).map(|()| None),
+        }
+    }
+
+    fn verdict_of_interface(
+        &self,
+        map: &Name,
+        side: Side,
+    ) -> Result<Option<&'a Verdict>, Undecided> {
+        let interface = match side {
+            Side::Source => self.route.from,
+            Side::Destination => self.route.to,
+        };
+        match (self.moment.elements(map)?, interface) {
+            (Elements::InterfaceVerdicts(list), Some(interface)) => {
+                let found = list.binary_search_by_key(&interface, |(key, _)| key).ok();
+                Ok(found.and_then(|at| list.get(at)).map(|(_, verdict)| verdict))
+            }
+            (Elements::InterfaceVerdicts(_), None) => Ok(None),
+            (other, _) => nothing_in(other, map).map(|()| None),
         }
     }
 

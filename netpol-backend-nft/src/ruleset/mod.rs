@@ -16,11 +16,11 @@ use std::net::IpAddr;
 use netpol_core::backend::proof::Path;
 pub use netpol_core::model::Family;
 
-pub use crate::name::{Comment, Name, NameError};
+pub use crate::name::{Comment, Interface, InterfaceError, Name, NameError};
 pub(crate) use decode::{TableReader, element_key};
 pub(crate) use difference::{Difference, SetDifference, TableDifference};
 pub(crate) use encode::{number, remove, write};
-pub use interpret::{Packet, Standing, Transport, Undecided};
+pub use interpret::{Packet, Route, Standing, Transport, Undecided};
 pub(crate) use text::keyword;
 
 /// Tables that belong together: the same name in one or both address families.
@@ -96,6 +96,8 @@ pub enum Elements {
     AddressRanges(Vec<(IpAddr, IpAddr)>),
     /// A hash map of addresses to verdicts.
     AddressVerdicts(Vec<AddressVerdict>),
+    /// A hash map of interfaces to verdicts.
+    InterfaceVerdicts(Vec<(Interface, Verdict)>),
     /// A hash map of (source, destination) to verdicts.
     PairVerdicts(Vec<((IpAddr, IpAddr), Verdict)>),
     /// A hash map of ports to verdicts.
@@ -123,6 +125,7 @@ impl Elements {
             Self::Addresses(list) => list.len(),
             Self::AddressPairs(list) | Self::AddressRanges(list) => list.len(),
             Self::AddressVerdicts(list) => list.len(),
+            Self::InterfaceVerdicts(list) => list.len(),
             Self::PairVerdicts(list) => list.len(),
             Self::PortVerdicts(list) => list.len(),
             Self::PortRangeVerdicts(list) => list.len(),
@@ -147,6 +150,7 @@ impl Elements {
         matches!(
             self,
             Self::AddressVerdicts(_)
+                | Self::InterfaceVerdicts(_)
                 | Self::PairVerdicts(_)
                 | Self::PortVerdicts(_)
                 | Self::PortRangeVerdicts(_)
@@ -243,6 +247,8 @@ pub enum Statement {
     PairIn(Name),
     /// `ip saddr vmap @map`: the verdict that the map has for the address, if any.
     AddressMap(Side, Name),
+    /// `iifname vmap @map`: the verdict that the map has for the interface, if any.
+    InterfaceMap(Side, Name),
     /// `ip saddr . ip daddr vmap @map`: the verdict that the map has for the pair of source and
     /// destination, if any.
     PairMap(Name),
@@ -272,7 +278,7 @@ impl Statement {
     pub fn set(&self) -> Option<&Name> {
         match self {
             Self::AddressIn(_, set) | Self::AddressNotIn(_, set) => Some(set),
-            Self::AddressMap(_, set) => Some(set),
+            Self::AddressMap(_, set) | Self::InterfaceMap(_, set) => Some(set),
             Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
             _ => None,
         }
@@ -281,14 +287,14 @@ impl Statement {
     pub(crate) fn set_mut(&mut self) -> Option<&mut Name> {
         match self {
             Self::AddressIn(_, set) | Self::AddressNotIn(_, set) => Some(set),
-            Self::AddressMap(_, set) => Some(set),
+            Self::AddressMap(_, set) | Self::InterfaceMap(_, set) => Some(set),
             Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
             _ => None,
         }
     }
 }
 
-/// Which address of a packet.
+/// Which address of a packet, or which interface: where it enters the host, or leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// Where it comes from.

@@ -70,6 +70,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, family: Family, set: &Set) -> fmt::Resu
         Elements::Addresses(_) | Elements::AddressRanges(_) => writeln!(f, "\t\ttype {address}")?,
         Elements::AddressPairs(_) => writeln!(f, "\t\ttype {address} . {address}")?,
         Elements::AddressVerdicts(_) => writeln!(f, "\t\ttype {address} : verdict")?,
+        Elements::InterfaceVerdicts(_) => writeln!(f, "\t\ttype ifname : verdict")?,
         Elements::PairVerdicts(_) => writeln!(f, "\t\ttype {address} . {address} : verdict")?,
         Elements::PortVerdicts(_) | Elements::PortRangeVerdicts(_) => {
             writeln!(f, "\t\ttype inet_service : verdict")?;
@@ -95,6 +96,9 @@ fn write_set(f: &mut fmt::Formatter<'_>, family: Family, set: &Set) -> fmt::Resu
                 None => format!("{address} : {verdict}"),
             }
         }),
+        Elements::InterfaceVerdicts(list) => {
+            write_elements(f, list, |(interface, it)| format!("\"{interface}\" : {it}"))
+        }
         Elements::PairVerdicts(list) => {
             write_elements(f, list, |((a, b), verdict)| format!("{a} . {b} : {verdict}"))
         }
@@ -209,6 +213,10 @@ fn write_statement(
         Statement::PairIn(set) => write!(f, "{ip} saddr . {ip} daddr @{set}"),
         Statement::PairMap(map) => write!(f, "{ip} saddr . {ip} daddr vmap @{map}"),
         Statement::AddressMap(side, map) => write!(f, "{ip} {} vmap @{map}", side_name(*side)),
+        Statement::InterfaceMap(side, map) => match side {
+            Side::Source => write!(f, "iifname vmap @{map}"),
+            Side::Destination => write!(f, "oifname vmap @{map}"),
+        },
         Statement::PortMap(map) => write!(f, "{} dport vmap @{map}", protocol.unwrap_or("th")),
         Statement::Counter => f.write_str("counter"),
         Statement::Limit(rate) => write!(f, "limit rate {rate}/second burst 5 packets"),

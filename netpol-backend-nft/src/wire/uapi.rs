@@ -109,6 +109,7 @@ pub(crate) mod set {
     pub(crate) const TYPE_IPV4_ADDR: u32 = 7;
     pub(crate) const TYPE_IPV6_ADDR: u32 = 8;
     pub(crate) const TYPE_INET_SERVICE: u32 = 13;
+    pub(crate) const TYPE_IFNAME: u32 = 41;
     /// How far each part of a concatenated key shifts the types before it.
     pub(crate) const CONCAT_BITS: u32 = 6;
     pub(crate) const TYPE_VERDICT: u32 = 0xffff_ff00;
@@ -174,7 +175,10 @@ pub(crate) mod meta {
     pub(crate) const DREG: u16 = 1;
     pub(crate) const KEY: u16 = 2;
 
+    pub(crate) const KEY_IIFNAME: u32 = 6;
+    pub(crate) const KEY_OIFNAME: u32 = 7;
     pub(crate) const KEY_L4PROTO: u32 = 16;
+    pub(crate) const INTERFACE_LENGTH: u32 = 16;
 }
 
 pub(crate) mod ct {
@@ -282,5 +286,7 @@ pub(crate) mod udata {
     pub(crate) const CHAIN_COMMENT: u8 = 0;
     pub(crate) const RULE_COMMENT: u8 = 0;
     pub(crate) const SET_COMMENT: u8 = 7;
+    pub(crate) const SET_KEY_ORDER: u8 = 0;
+    pub(crate) const HOST_ORDER: u32 = 1;
     pub(crate) const ELEMENT_COMMENT: u8 = 0;
 }

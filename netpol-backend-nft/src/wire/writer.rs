@@ -92,14 +92,28 @@ impl Writer {
 
     /// One record of the nft tool inside a `USERDATA` attribute: type, length, zero-ended text.
     pub(crate) fn comment(&mut self, kind: u16, record: u8, text: &str) {
-        self.attribute(kind, |w| match u8::try_from(text.len() + 1) {
+        self.attribute(kind, |w| w.comment_record(record, text));
+    }
+
+    /// Writes user data of several records.
+    pub(crate) fn records(&mut self, kind: u16, records: impl FnOnce(&mut Self)) {
+        self.attribute(kind, records);
+    }
+
+    /// A comment as one of several records.
+    pub(crate) fn comment_record(&mut self, record: u8, text: &str) {
+        self.record(record, &[text.as_bytes(), &[0]].concat());
+    }
+
+    /// One of several records.
+    pub(crate) fn record(&mut self, record: u8, value: &[u8]) {
+        match u8::try_from(value.len()) {
             Ok(length) => {
-                w.bytes.extend_from_slice(&[record, length]);
-                w.bytes.extend_from_slice(text.as_bytes());
-                w.bytes.push(0);
+                self.bytes.extend_from_slice(&[record, length]);
+                self.bytes.extend_from_slice(value);
             }
-            Err(_) => w.oversized = true,
-        });
+            Err(_) => self.oversized = true,
+        }
     }
 
     fn attribute(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
