@@ -71,6 +71,8 @@ pub(crate) struct Agent {
     reports: Option<UnboundedSender<Report>>,
     /// Policies that are not understood and not reported yet.
     unclear: Vec<(About, String, String)>,
+    /// The kernel does not take what is to be in force, and it has been reported.
+    failing: bool,
     stage: Stage,
     /// The objects are not those in force.
     changed: bool,
@@ -132,6 +134,7 @@ impl Agent {
             metrics: start.metrics,
             reports: None,
             unclear: Vec::new(),
+            failing: false,
             stage: if start.inherited { Stage::Inherited } else { Stage::Restored },
             changed: true,
             mixed: false,
@@ -183,8 +186,12 @@ impl Agent {
                     return self.close_if_open();
                 }
                 match self.enforcer.repair() {
-                    Ok(applied) if applied.report.interfered => warn!(%applied, "repaired"),
-                    Ok(_) => {}
+                    Ok(applied) => {
+                        self.failing = false;
+                        if applied.report.interfered {
+                            warn!(%applied, "repaired");
+                        }
+                    }
                     Err(failed) => self.tell_of_failure(&failed),
                 }
             }
@@ -286,6 +293,7 @@ impl Agent {
         match self.enforcer.enforce() {
             Ok(applied) => {
                 log(&applied);
+                self.failing = false;
                 self.policies().enforced();
                 self.metrics.diagnose(self.policies().diagnoses());
                 self.report_unclear();
@@ -297,9 +305,13 @@ impl Agent {
         }
     }
 
-    fn tell_of_failure(&self, failed: &Failed) {
+    fn tell_of_failure(&mut self, failed: &Failed) {
         error!(%failed, "what was in force before stays so");
-        self.report(Report::NotInForce(failed.to_string()));
+        // Attempts are repeated several times a second, and each Event is a write to the API server.
+        let told = std::mem::replace(&mut self.failing, self.reports.is_some());
+        if !told {
+            self.report(Report::NotInForce(failed.to_string()));
+        }
     }
 
     /// Tells of policies that are not understood and apply to pods of this node.

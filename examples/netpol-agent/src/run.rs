@@ -32,6 +32,9 @@ use crate::watch::watch;
 /// How many inputs wait for the loop at most; the watches read no further then.
 const WAITING: usize = 1024;
 
+/// How often to look for a way to the API server, after the first attempts.
+const RECONNECT: Duration = Duration::from_secs(5);
+
 /// The loop is stuck if it does not come round for so long.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -187,12 +190,14 @@ fn last_known(args: &Args) -> Option<LastKnown> {
 
 /// Watches every kind, and tells what there is to tell, from the moment at which there is an API server to talk to.
 async fn talk(inputs: Sender<Input>, reports: Option<UnboundedReceiver<Report>>, node: String) {
+    let mut pause = Duration::from_millis(100);
     let client = loop {
         match connect().await {
             Ok(client) => break client,
             Err(error) => warn!(error = format!("{error:#}"), "no way to the API server"),
         }
-        sleep(Duration::from_secs(5)).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT);
     };
     for kind in Kind::ALL {
         tokio::spawn(watch(client.clone(), kind, inputs.clone()));

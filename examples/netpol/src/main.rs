@@ -30,7 +30,8 @@ mod world;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anstream::ColorChoice;
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Exit, Failure};
 
@@ -40,8 +41,19 @@ use crate::exit::{Exit, Failure};
 #[derive(Parser, Debug)]
 #[command(version, about)]
 pub(crate) struct Cli {
+    /// When to use colours; auto is where the output is a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: Color,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Subcommand, Debug)]
@@ -67,6 +79,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let colours = match cli.color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    };
+    colours.write_global();
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_broken_pipe() => Exit::Success.into(),

@@ -94,3 +94,13 @@ fn exit_codes() {
     assert_eq!(netpol_with(&["list", "-f", "-"], service).code, 0);
     assert_eq!(netpol_with(&["list", "-f", "-", "--strict"], service).code, 3);
 }
+
+#[test]
+fn colours_are_for_terminals_and_for_who_asks() {
+    let shop = own("../manifests").display().to_string();
+    for (color, expected) in [("auto", false), ("always", true), ("never", false)] {
+        let run = netpol(&["list", "-f", &shop, "--color", color]);
+        assert_eq!((run.code, run.out.contains('\u{1b}')), (0, expected), "{color}");
+    }
+    assert_eq!(netpol(&["--color", "sometimes", "list", "-f", &shop]).code, 2);
+}

@@ -54,6 +54,8 @@ impl ControlPlane {
             etcd
         });
         let mut this = Self { programs, directory, etcd, server: None };
+        let config = this.kubeconfig(AGENT, ADDRESS.parse().unwrap());
+        fs::write(this.agent_config(), config).unwrap();
         this.start_server(testbed);
         this
     }
@@ -158,9 +160,7 @@ impl ControlPlane {
 
     /// What an agent needs to find the API server, as its service account.
     pub(crate) fn agent_config(&self) -> PathBuf {
-        let path = self.directory.join("kubeconfig");
-        fs::write(&path, self.kubeconfig(AGENT, ADDRESS.parse().unwrap())).unwrap();
-        path
+        self.directory.join("kubeconfig")
     }
 
     fn kubeconfig(&self, token: &str, address: IpAddr) -> String {
