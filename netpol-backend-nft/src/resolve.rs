@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use netpol_core::model::{Direction, PolicyKey};
+use netpol_core::model::{Direction, End, PolicyKey};
 use netpol_core::program::{EndpointEntry, Judgement, ProfileId, Program, Verdict};
 
 use crate::nflog::{Outcome, Packet, Prefix};
@@ -66,6 +66,8 @@ pub struct Told {
     packet: Packet,
     judgement: Option<Judgement>,
     subject: Option<String>,
+    /// The subject is an endpoint that the program polices.
+    known: bool,
 }
 
 impl Packet {
@@ -78,7 +80,13 @@ impl Packet {
             Direction::Egress => (explanation.egress, &self.flow.source),
             Direction::Ingress => (explanation.ingress, &self.flow.destination),
         };
-        Told { packet: self.clone(), judgement, subject: Some(end.to_string()) }
+        let known = match end {
+            End::Address(address) => {
+                program.endpoint_at(*address).is_some_and(EndpointEntry::is_policed)
+            }
+            End::Endpoint { .. } => true,
+        };
+        Told { packet: self.clone(), judgement, subject: Some(end.to_string()), known }
     }
 }
 
@@ -110,9 +118,7 @@ impl fmt::Display for Told {
         match &self.judgement {
             Some(judgement) if self.agrees() => write!(f, " because {}", judgement.reason),
             Some(_) => f.write_str("; the policies have changed since and say otherwise"),
-            None if self.packet.prefix.profile.is_none() => {
-                f.write_str(" because no endpoint is known to have the address")
-            }
+            None if !self.known => f.write_str(" because no endpoint is known to have the address"),
             None => f.write_str("; the policies have changed since and judge it no more"),
         }
     }

@@ -139,6 +139,9 @@ impl Record {
             policies: judgement.as_ref().map(deciding).unwrap_or_default(),
             reason: match &judgement {
                 Some(judgement) => judgement.reason.to_string(),
+                None if !is_known(flow, *direction, in_force) => {
+                    "no endpoint of this host is known to have the address".to_owned()
+                }
                 None => "the program has changed since, and now allows it".to_owned(),
             },
             nearest_miss: judgement.as_ref().and_then(|judgement| {
@@ -148,6 +151,20 @@ impl Record {
             trace: judgement.iter().flat_map(|it| &it.steps).map(TraceStep::new).collect(),
             program_generation: in_force.generation,
         }
+    }
+}
+
+/// Whether the end whose policies were asked is an endpoint that is policed here.
+fn is_known(flow: &Flow, direction: Direction, in_force: &Numbered) -> bool {
+    let end = match direction {
+        Direction::Egress => &flow.source,
+        Direction::Ingress => &flow.destination,
+    };
+    match end {
+        End::Address(address) => {
+            in_force.program.endpoint_at(*address).is_some_and(|entry| entry.is_policed())
+        }
+        End::Endpoint { .. } => true,
     }
 }
 
@@ -332,5 +349,10 @@ mod tests {
         let allowed = denied("netpol: egress denied ");
         let record = Record::new(&allowed, Verdict::Deny, &in_force);
         assert!(record.policies.is_empty() && record.reason.contains("changed since"));
+        let source = End::Address("10.0.0.7".parse().unwrap());
+        let unknown = Flow { source, ..flow.clone() };
+        let unknown = Packet { flow: unknown, ..allowed };
+        let record = Record::new(&unknown, Verdict::Deny, &in_force);
+        assert_eq!(record.reason, "no endpoint of this host is known to have the address");
     }
 }

@@ -104,7 +104,7 @@ pub struct Options {
     /// has, so that a new endpoint of this host gets no access before it is in the program. Of a packet
     /// from or for the host itself the host's end is not asked. Costs the first packet of a connection
     /// one comparison per range, or one look-up, and one look-up among the host's endpoints, however
-    /// large the ranges are.
+    /// large the ranges are. Of a connection that is under way already nothing is denied.
     pub deny_unknown: Vec<IpNet>,
     /// By which interface the packets of an address come in and go out. Endpoints in scope that have such
     /// an address are known by the interface: what comes in by it is judged as theirs, and dropped if it

@@ -100,7 +100,7 @@ pub(crate) fn from_nothing_to_flushed() {
     assert_eq!(scene.netpol("render", &["--endpoint", "x/nobody"]).code, 3);
     let cost = scene.netpol("render", &["--explain-cost"]);
     assert!(
-        cost.code == 0 && cost.out.starts_with("set ") && cost.out.contains(" ns "),
+        cost.code == 0 && cost.out.starts_with("look-up ") && cost.out.contains(" ns, "),
         "{cost:#?}"
     );
     let cost = scene.netpol("render", &["--explain-cost", "--backend", "iptables"]);
