@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use netpol_core::model::{Direction, End, Family, Flow, Name, Objects, Protocol};
+use netpol_core::model::{
+    Direction, End, Family, Flow, HostNetworkSubjects, Name, Objects, Protocol,
+};
 use netpol_core::program::{ClassId, Members, Program, Scope, Verdict};
 use netpol_core::testing::{Choices, flows_of_interest, world};
 use netpol_core::{Cluster, compile};
@@ -119,6 +121,9 @@ fn ports_are_in_normal_form() {
                         cuts += 1;
                     }
                 }
+                let all = Protocol::ALL.into_iter().flat_map(|it| side.intervals(it));
+                let all = all.map(|(_, class)| *class).chain([side.other()]);
+                assert!(side.classes().eq(all), "{node}, seed {seed}");
             }
         }
     });
@@ -365,12 +370,53 @@ fn endpoints_are_listed_with_their_profiles() {
         let ordinary = ordinary.filter(|it| it.is_ordinary() && it.node.as_ref() == Some(node));
         let found = program.endpoints().filter(|it| !it.is_host()).count();
         assert_eq!(found, ordinary.count(), "{node}, seed {seed}");
-        let policed = program.options().host_network_subjects
-            == netpol_core::model::HostNetworkSubjects::Policed;
+        let policed = program.options().host_network_subjects == HostNetworkSubjects::Policed;
         assert!(policed || !hosts_policed, "{node}, seed {seed}");
         assert_eq!(*program.scope(), Scope::Node(node.clone()));
     });
     assert!(listed > 1000, "{listed}");
+}
+
+/// Addresses lead to the endpoints that have them, and those of a host to each other.
+#[test]
+fn addresses_lead_to_whom_they_belong() {
+    let (mut found, mut hosts) = (0, 0);
+    programs(|objects, node, program, seed| {
+        let owner = |address: &IpAddr| {
+            let ordinary = objects.endpoints.iter().filter(|it| it.is_ordinary());
+            let claiming = ordinary.filter(|it| it.addresses.contains(address));
+            claiming.min_by_key(|it| (&it.namespace, &it.name, &it.uid))
+        };
+        for address in objects.endpoints.iter().flat_map(|it| &it.addresses) {
+            let owner = owner(address);
+            let entry = program.endpoint_at(*address).filter(|it| !it.is_host());
+            let is_here = owner.is_some_and(|it| it.node.as_ref() == Some(node));
+            // Who is elsewhere may be left out.
+            assert!(entry.is_some() || !is_here, "{node}, seed {seed}: {address}");
+            if let Some(entry) = entry {
+                let named = owner.map(|it| (&*it.namespace, &*it.name));
+                assert_eq!(named, Some((entry.namespace(), entry.name())), "{node}, seed {seed}");
+                assert_eq!(entry.is_policed(), is_here, "{node}, seed {seed}: {address}");
+                found += usize::from(!is_here);
+            }
+        }
+        let is_policed = program.options().host_network_subjects == HostNetworkSubjects::Policed;
+        for own in objects.nodes.iter().filter(|it| it.name == *node) {
+            for address in own.addresses.iter().filter(|it| owner(it).is_none()) {
+                let with = objects.nodes.iter().filter(|it| it.addresses.contains(address));
+                let mut wanted: Vec<IpAddr> =
+                    with.filter(|_| is_policed).flat_map(|it| it.addresses.clone()).collect();
+                wanted.retain(|it| owner(it).is_none());
+                wanted.sort_unstable();
+                wanted.dedup();
+                let mut same: Vec<IpAddr> = program.same_host(*address).collect();
+                same.sort_unstable();
+                assert_eq!(same, wanted, "{node}, seed {seed}: {address}");
+                hosts += same.len();
+            }
+        }
+    });
+    assert!(found > 100 && hosts > 100, "{found}, {hosts}");
 }
 
 /// A class is named by what it asks, in whatever program it is, and no other class has its name.

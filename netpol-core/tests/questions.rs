@@ -340,3 +340,30 @@ fn capacity_is_what_there_is() {
     let nothing = compile(&Cluster::default(), Scope::Cluster).capacity();
     assert_eq!((nothing.endpoints, nothing.blocks, nothing.set_elements_v4), (0, 0, 0));
 }
+
+#[test]
+fn what_differs_in_words() {
+    use netpol_core::model::{PortRange, Protocol};
+    use netpol_core::program::{DiffPeer, TrafficRange};
+    let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+    let peers = [
+        (DiffPeer::Addresses(address(1)..=address(1)), "10.0.0.1"),
+        (DiffPeer::Addresses(address(1)..=address(9)), "10.0.0.1-10.0.0.9"),
+        (DiffPeer::Endpoint { namespace: "x".into(), name: "a".into() }, "x/a"),
+        (DiffPeer::OwnNode(None), "its own node"),
+        (DiffPeer::Itself(None), "itself"),
+    ];
+    for (peer, text) in peers {
+        assert_eq!(peer.to_string(), text);
+    }
+    let range = |first, last| PortRange::new(first, last).unwrap_or(PortRange::ALL);
+    let traffic = [
+        (TrafficRange::Ports(Protocol::Tcp, PortRange::ALL), "all TCP"),
+        (TrafficRange::Ports(Protocol::Udp, range(53, 53)), "53/udp"),
+        (TrafficRange::Ports(Protocol::Sctp, range(1, 9)), "1-9/sctp"),
+        (TrafficRange::Other, "other protocols"),
+    ];
+    for (traffic, text) in traffic {
+        assert_eq!(traffic.to_string(), text);
+    }
+}
