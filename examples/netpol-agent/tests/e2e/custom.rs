@@ -4,7 +4,7 @@ use netpol_testbed::Traffic;
 use serde_json::{Value, json};
 
 use crate::Check;
-use crate::world::{World, eventually, fresh, namespace, pod};
+use crate::world::{NODES, World, eventually, fresh, namespace, pod};
 
 pub(crate) const CHECKS: &[Check] =
     &[("cluster_network_policies_appear_and_are_reported_on", cluster_network_policies_appear)];
@@ -92,6 +92,10 @@ fn cluster_network_policies_appear(world: &mut World) -> Result<(), String> {
                 && it["message"].as_str().unwrap().contains("spec.ingress[0].from[0]")
         })
     });
+    let is_counted = |world: &World| {
+        world.get(NODES[0], "/metrics").contains("\nnetpol_diagnostics{code=\"FailClosed\"} 1\n")
+    };
+    eventually("it is counted", || is_counted(world));
     eventually("there is an Event", || {
         let events = world.list("events.k8s.io/v1", "Event");
         events.iter().any(|event| {
@@ -101,6 +105,7 @@ fn cluster_network_policies_appear(world: &mut World) -> Result<(), String> {
 
     world.apply(&deny);
     world.expect("denied again", &[(probe.clone(), false)]);
+    assert!(!is_counted(world));
     world.delete(&definition());
     world.expect("the kind and its objects are gone", &[(probe, true)]);
     Ok(())
