@@ -127,3 +127,72 @@ impl EndpointEntry {
         !self.host && *self.namespace == *namespace && *self.name == *name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::name;
+    use crate::program::Addresses;
+
+    fn entry(called: &str) -> Arc<EndpointEntry> {
+        Arc::new(EndpointEntry {
+            namespace: name("x"),
+            name: name(called),
+            addresses: SmallVec::new(),
+            node: None,
+            profile: None,
+            own: None,
+            identity: Addresses::NOTHING,
+            host: false,
+        })
+    }
+
+    /// Names come and go, and their numbers are given to others at once; whoever holds the former names keeps them.
+    #[test]
+    fn names_behave_like_a_map() {
+        let (mut names, mut endpoints) = (Names::default(), Pages::default());
+        let mut model = BTreeMap::<String, u32>::new();
+        let mut seed = 1_u64;
+        for step in 0..20_000_u32 {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let called = format!("pod-{}", (seed >> 33) % 3000);
+            let held = (step % 500 == 0).then(|| (names.clone(), endpoints.clone(), model.clone()));
+            match model.remove(&called) {
+                // Another one takes its number.
+                Some(id) if seed & 4 == 0 => {
+                    let other = format!("later-{step}");
+                    endpoints.set(id, entry(&other));
+                    names.set("x", &called, None, &endpoints);
+                    names.set("x", &other, Some(EndpointId(id)), &endpoints);
+                    model.insert(other, id);
+                }
+                Some(id) => {
+                    endpoints.clear(id);
+                    names.set("x", &called, None, &endpoints);
+                }
+                None => {
+                    endpoints.set(step, entry(&called));
+                    names.set("x", &called, Some(EndpointId(step)), &endpoints);
+                    model.insert(called, step);
+                }
+            }
+            assert_eq!(names.len(), model.len());
+            if let Some((names, endpoints, model)) = held {
+                let mut all: Vec<u32> = names.iter().map(|id| id.0).collect();
+                all.sort_unstable();
+                let mut expected: Vec<u32> = model.values().copied().collect();
+                expected.sort_unstable();
+                assert_eq!(all, expected);
+                for (called, id) in &model {
+                    assert_eq!(names.get("x", called, &endpoints), Some(EndpointId(*id)));
+                    assert_eq!(names.get("y", called, &endpoints), None);
+                }
+            }
+        }
+        assert!(names.len() > 2 * FULL && names.shards.len() > 2, "{}", names.len());
+    }
+}
