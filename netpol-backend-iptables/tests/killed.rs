@@ -31,9 +31,7 @@ use netpol_backend_iptables::ruleset::Ruleset;
 use netpol_backend_iptables::{Options, Variant, render};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{
-    End, Flow, Labels, Options as Readings, Peer, Peers, Ports, Traffic, name,
-};
+use netpol_core::model::{Flow, Labels, Options as Readings, Peer, Peers, Ports, Traffic, name};
 use netpol_core::program::{Program, Scope};
 use netpol_core::testing::{Choices, edit, flows_of_interest, world};
 use objects::{accept, pod, policy};
@@ -124,14 +122,6 @@ fn generated(seed: u64) -> Scene {
     let old = compile(&Cluster::from_objects(options, objects.clone()), scope.clone());
     edit(&mut choices, &mut objects, &other);
     flows.extend(flows_of_interest(&objects));
-    // No rule can tell which of two nodes with one address is meant.
-    let is_one = |end: &End| match end {
-        End::Address(it) => {
-            objects.nodes.iter().filter(|node| node.addresses.contains(it)).count() < 2
-        }
-        _ => false,
-    };
-    flows.retain(|flow| is_one(&flow.source) && is_one(&flow.destination));
     let new = compile(&Cluster::from_objects(options, objects), scope);
     Scene { programs: [old, new], flows }
 }

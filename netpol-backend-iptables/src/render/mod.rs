@@ -40,7 +40,7 @@ mod dispatch;
 mod members;
 mod profile;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -141,9 +141,7 @@ fn render_table(
     let mut own = BTreeMap::new();
     match program.options().self_traffic {
         SelfTraffic::Allowed => own = pairs_of_one_endpoint(program, locals, family),
-        SelfTraffic::Policed => {
-            own_leaves(groups(program, locals, family), &mut profiles, &mut leaves)
-        }
+        SelfTraffic::Policed => own_leaves(program, locals, family, &mut profiles, &mut leaves),
     }
     let mut builder = profiles.finish();
     for (direction, leaves) in Direction::ALL.into_iter().zip(leaves) {
@@ -184,10 +182,9 @@ fn pairs_of_one_endpoint(
     family: Family,
 ) -> BTreeMap<IpAddr, Leaf> {
     let mut leaves: BTreeMap<IpAddr, Leaf> = BTreeMap::new();
-    for group in groups(program, locals, family) {
-        for (destination, _) in &group {
-            let own = &mut leaves.entry(*destination).or_default().own;
-            own.extend(group.iter().map(|(source, _)| (*source, Target::Return)));
+    for endpoint in judged(program, locals) {
+        for (source, destination) in with_itself(program, endpoint, family) {
+            leaves.entry(destination).or_default().own.insert(source, Target::Return);
         }
     }
     leaves
@@ -195,44 +192,51 @@ fn pairs_of_one_endpoint(
 
 /// CH-SELF: who is judged otherwise when it reaches itself than when it reaches others (C-HAIR-1).
 fn own_leaves(
-    groups: Vec<Vec<(IpAddr, &EndpointEntry)>>,
+    program: &Program,
+    locals: &[EndpointEntry],
+    family: Family,
     profiles: &mut Profiles<'_>,
     leaves: &mut [BTreeMap<IpAddr, Leaf>; 2],
 ) {
-    for group in groups {
-        // The own node is exempt from the host's profile as from those of its pods, but not from
-        // the one for traffic with itself.
-        let differs =
-            |entry: &EndpointEntry| entry.is_host() || entry.own_profile() != Some(entry.profile());
-        if !group.iter().any(|(_, entry)| differs(entry)) {
-            continue;
-        }
-        for sender in &group {
-            for receiver in &group {
-                let [sends, receives] = profiles.own([*sender, *receiver]);
-                let [egress, ingress] = &mut *leaves;
-                egress.entry(sender.0).or_default().own.insert(receiver.0, sends);
-                ingress.entry(receiver.0).or_default().own.insert(sender.0, receives);
-            }
-        }
+    // The own node is exempt from the host's profile as from those of its pods, but not from the one
+    // for traffic with itself.
+    let differs =
+        |entry: &&EndpointEntry| entry.is_host() || entry.own_profile() != Some(entry.profile());
+    let judged = judged(program, locals).filter(differs);
+    let pairs: BTreeSet<_> = judged.flat_map(|it| with_itself(program, it, family)).collect();
+    for (sender, receiver) in pairs {
+        let [sends, receives] = profiles.own(sender, receiver);
+        let [egress, ingress] = &mut *leaves;
+        egress.entry(sender).or_default().own.insert(receiver, sends);
+        ingress.entry(receiver).or_default().own.insert(sender, receives);
     }
 }
 
-/// The addresses of judged endpoints, together where they reach themselves by each other.
-fn groups<'l>(
-    program: &Program,
+/// The endpoints whose policies judge anything.
+fn judged<'l>(
+    program: &'l Program,
     locals: &'l [EndpointEntry],
-    family: Family,
-) -> Vec<Vec<(IpAddr, &'l EndpointEntry)>> {
-    let judged = locals.iter().filter(|endpoint| {
+) -> impl Iterator<Item = &'l EndpointEntry> {
+    locals.iter().filter(|endpoint| {
         let profile = program.profile(endpoint.profile());
         Direction::ALL.iter().any(|direction| profile.side(*direction).is_some())
-    });
-    let (hosts, ordinary): (Vec<_>, Vec<_>) = judged.partition(|endpoint| endpoint.is_host());
-    // All host-network endpoints of a node are the node itself.
-    let groups = ordinary.chunks(1).chain([hosts.as_slice()]);
-    let with_address = |endpoint| addresses(endpoint, family).map(move |own| (own, endpoint));
-    groups.map(|group| group.iter().copied().flat_map(with_address).collect()).collect()
+    })
+}
+
+/// The pairs of addresses between which an endpoint's traffic is traffic with itself. All host-network
+/// endpoints of a node are the node, and nodes may share addresses (M4).
+fn with_itself(
+    program: &Program,
+    endpoint: &EndpointEntry,
+    family: Family,
+) -> Vec<(IpAddr, IpAddr)> {
+    let own: Vec<IpAddr> = addresses(endpoint, family).collect();
+    if !endpoint.is_host() {
+        return own.iter().flat_map(|a| own.iter().map(|b| (*a, *b))).collect();
+    }
+    let same = own.iter().flat_map(|a| program.same_host(*a).map(|b| (*a, b)));
+    let same = same.filter(|(_, b)| Family::of(*b) == family);
+    same.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
 }
 
 /// What an endpoint is called.

@@ -92,24 +92,23 @@ impl<'p> Profiles<'p> {
     /// when it receives them: its profile for such traffic judges. They concern these two addresses
     /// alone, so the peers are decided here; and the exemption of the own node is not for the node
     /// itself (NP-NODE-1).
-    pub(super) fn own(&mut self, [sender, receiver]: [(IpAddr, &EndpointEntry); 2]) -> [Target; 2] {
+    pub(super) fn own(&mut self, sender: IpAddr, receiver: IpAddr) -> [Target; 2] {
         let program: &Program = self.builder.program;
-        let decide = |traffic| program.decide(&Flow::new(sender.0, receiver.0, traffic));
-        [(sender.1, Direction::Egress), (receiver.1, Direction::Ingress)].map(
-            |(entry, direction)| {
-                let chain = entry.own_profile().and_then(|id| {
-                    self.judge(program.profile(id), direction, |_, _, traffic| {
-                        let decision = decide(traffic);
-                        let decision = match direction {
-                            Direction::Egress => decision.egress,
-                            Direction::Ingress => decision.ingress,
-                        };
-                        if decision == Some(Decision::Deny) { Peers::None } else { Peers::All }
-                    })
-                });
-                chain.map_or(Target::Return, Target::Goto)
-            },
-        )
+        let decide = |traffic| program.decide(&Flow::new(sender, receiver, traffic));
+        [(sender, Direction::Egress), (receiver, Direction::Ingress)].map(|(address, direction)| {
+            let own = program.endpoint_at(address).and_then(EndpointEntry::own_profile);
+            let chain = own.and_then(|id| {
+                self.judge(program.profile(id), direction, |_, _, traffic| {
+                    let decision = decide(traffic);
+                    let decision = match direction {
+                        Direction::Egress => decision.egress,
+                        Direction::Ingress => decision.ingress,
+                    };
+                    if decision == Some(Decision::Deny) { Peers::None } else { Peers::All }
+                })
+            });
+            chain.map_or(Target::Return, Target::Goto)
+        })
     }
 
     /// Judges by port, unless the port does not matter; `None` if all is allowed.
