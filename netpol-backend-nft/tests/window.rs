@@ -93,7 +93,10 @@ impl Scene {
 /// Whether a program, and ranges in which nobody else may say anything, let a packet pass.
 fn passes(program: &Program, flow: &Flow, probe: Probe, closed: &[IpNet]) -> bool {
     let unknown = [probe.source, probe.destination].into_iter().any(|address| {
-        let known = program.endpoint_at(address).is_some_and(EndpointEntry::is_policed);
+        let is_here = |address| program.endpoint_at(address).is_some_and(EndpointEntry::is_policed);
+        // Nodes that share addresses of the family with this one are known as it is.
+        let mut same = program.same_host(address).filter(|it| it.is_ipv4() == address.is_ipv4());
+        let known = is_here(address) || same.any(is_here);
         !known && closed.iter().any(|range| range.contains(&address))
     });
     program.decide(flow).is_allowed() && !unknown
