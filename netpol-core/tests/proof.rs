@@ -10,8 +10,9 @@ use std::net::IpAddr;
 
 use netpol_core::backend::proof::{Boundaries, Mismatch, Packet, Path, Standing, verify};
 use netpol_core::model::{
-    Direction, End, Endpoint, Family, Flow, NamespaceScope, Objects, Options, PodSelector, Policy,
-    PolicyKey, PolicyKind, Protocol, Selector, Subject, Tier, Traffic, name,
+    Action, Block, Direction, End, Endpoint, Family, Flow, Labels, NamespaceScope, Objects,
+    Options, Peer, Peers, PodSelector, Policy, PolicyKey, PolicyKind, Ports, Protocol, Requirement,
+    Rule, Selector, Subject, Tier, Traffic, name,
 };
 use netpol_core::testing::{Choices, History, flow, flows_of_interest, world};
 use netpol_core::{Cluster, Program, Scope, compile};
@@ -257,6 +258,51 @@ fn an_endpoint_with_many_addresses_reaches_itself() {
         };
         assert_ne!(flow.source, flow.destination);
     }
+}
+
+/// Of many endpoints that peers cannot tell apart the one with a policy is asked about; so is a block that it may send
+/// to, though rules know of neither.
+#[test]
+fn what_the_program_tells_apart_is_asked_about() {
+    let pods = (1..=6).map(|last| {
+        let mut endpoint = Endpoint::new("x", &format!("p{last}"));
+        endpoint.addresses.push([10, 0, 0, last].into());
+        endpoint.labels = Labels::from_iter([("isolated", if last == 5 { "yes" } else { "no" })]);
+        endpoint.node = Some(name("node0"));
+        endpoint
+    });
+    let isolated = Selector::new(vec![Requirement::is_in("isolated", ["yes"])]);
+    let block = Block::new("200.0.0.0/8".parse().unwrap_or_default(), []);
+    let rule = Rule {
+        name: None,
+        action: Action::Accept,
+        peers: Peers::AnyOf(vec![Peer::Block(block)]),
+        ports: Ports::All,
+    };
+    let namespaces = NamespaceScope::Named(name("x"));
+    let kind = PolicyKind::NetworkPolicy;
+    let policy = Policy {
+        key: PolicyKey { kind, namespace: name("x"), name: name("one") },
+        tier: Tier::NetworkPolicy,
+        priority: 0,
+        subject: Subject::Pods(PodSelector { namespaces, pods: isolated }),
+        ingress: None,
+        egress: Some(vec![rule]),
+    };
+    let objects =
+        Objects { endpoints: pods.collect(), policies: vec![policy], ..Objects::default() };
+    let program = program(Options::default(), &objects);
+    let subject = IpAddr::from([10, 0, 0, 5]);
+    let everything = |_: &Packet| true;
+    let found = mismatches(&program, Family::V4, Boundaries::new(Family::V4), everything);
+    assert!(found.iter().any(|it| matches!(it, Mismatch::Verdict { allowed: false, .. })));
+    // Itself aside, it may send nowhere: the block is missing.
+    let mut boundaries = Boundaries::new(Family::V4);
+    boundaries.addresses([subject]);
+    boundaries.pair(subject, subject);
+    let nowhere = |it: &Packet| it.source != subject || it.destination == subject;
+    let found = mismatches(&program, Family::V4, boundaries, nowhere);
+    assert!(found.iter().any(|it| matches!(it, Mismatch::Verdict { allowed: true, .. })));
 }
 
 #[test]
