@@ -301,8 +301,14 @@ fn what_the_program_tells_apart_is_asked_about() {
     boundaries.addresses([subject]);
     boundaries.pair(subject, subject);
     let nowhere = |it: &Packet| it.source != subject || it.destination == subject;
-    let found = mismatches(&program, Family::V4, boundaries, nowhere);
+    let found = mismatches(&program, Family::V4, boundaries.clone(), nowhere);
     assert!(found.iter().any(|it| matches!(it, Mismatch::Verdict { allowed: true, .. })));
+    // It may send to the block and to whatever is behind it, which is too much.
+    let [first, last] = [[200, 0, 0, 0], [255; 4]].map(IpAddr::from);
+    boundaries.ranges([(first, last)]);
+    let too_far = |it: &Packet| nowhere(it) || it.destination >= first;
+    let found = mismatches(&program, Family::V4, boundaries, too_far);
+    assert!(found.iter().any(|it| matches!(it, Mismatch::Verdict { allowed: false, .. })));
 }
 
 #[test]
