@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use netpol_core::model::{
-    Direction, End, Family, Flow, HostNetworkSubjects, Name, Objects, Options, Peers, Phase,
+    Direction, End, Family, Flow, HostNetworkSubjects, Name, Node, Objects, Options, Peers, Phase,
     Policy, Ports, Tier, Traffic,
 };
 use netpol_core::program::{Difference, Party, Verdict};
 use netpol_core::reference::{self, Judgement};
 use netpol_core::testing::{Choices, History, flows_of_interest, options, world};
-use netpol_core::{Cluster, Program, Scope, compile, effect_of};
+use netpol_core::{Cluster, Program, Scope, compile, effect_of, manifest};
 
 fn program(options: Options, objects: &Objects) -> Program {
     compile(&Cluster::from_objects(options, objects.clone()), Scope::Cluster)
@@ -366,4 +366,58 @@ fn what_differs_in_words() {
     for (traffic, text) in traffic {
         assert_eq!(traffic.to_string(), text);
     }
+}
+
+/// Host-network endpoints of nodes that share an address are the same party to some of their addresses only, and an
+/// address may come to belong to one, or no longer.
+#[test]
+fn hosts_that_share_addresses_differ_where_they_are_another_party() {
+    let documents = ["one", "other"].map(|node| {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": node, "namespace": "x"},
+            "spec": {"nodeName": node, "hostNetwork": true, "containers": []}
+        })
+    });
+    let isolation = serde_json::json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "nothing", "namespace": "x"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    });
+    let documents = serde_json::Value::from_iter(documents.into_iter().chain([isolation]));
+    let documents: Vec<manifest::Value> = serde_json::from_value(documents).unwrap();
+    let loaded = manifest::load(&documents, &manifest::ReadOptions::default());
+    assert!(loaded.rejected.is_empty(), "{:?}", loaded.rejected);
+    let mut options = Options::default();
+    options.host_network_subjects = HostNetworkSubjects::Policed;
+    let at = |one: &[u8], other: &[u8], policed: bool| {
+        let mut objects = loaded.objects.clone();
+        if !policed {
+            objects.policies.clear();
+        }
+        objects.nodes = [("one", one), ("other", other)]
+            .map(|(node, last)| Node {
+                name: node.into(),
+                labels: Default::default(),
+                addresses: last.iter().map(|it| IpAddr::from([192, 0, 2, *it])).collect(),
+            })
+            .to_vec();
+        objects
+    };
+    let worlds = [
+        at(&[1, 2], &[2, 3], false),
+        at(&[1, 2], &[2, 3], true),
+        at(&[1], &[2, 3], true),
+        at(&[1], &[3], true),
+        at(&[1, 3], &[2], true),
+    ];
+    let mut sum = [0; 2];
+    for before in &worlds {
+        for after in &worlds {
+            let programs = [before, after].map(|it| program(options, it));
+            add(&mut sum, check_difference([before, after], [&programs[0], &programs[1]], 0));
+            let differs = !programs[0].diff(&programs[1]).is_empty();
+            assert_eq!(differs, before != after);
+        }
+    }
+    assert!(sum[0] > 100 && sum[1] > 100, "{sum:?}");
 }

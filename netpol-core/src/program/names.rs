@@ -195,4 +195,45 @@ mod tests {
         }
         assert!(names.len() > 2 * FULL && names.shards.len() > 2, "{}", names.len());
     }
+
+    /// Two names that one hash stands for, whoever of them comes, goes, or takes the other's number.
+    #[test]
+    fn names_of_one_hash_are_told_apart() {
+        let (mut names, mut endpoints) = (Names::default(), Pages::default());
+        let mut called = BTreeMap::new();
+        let pairs: Vec<[String; 2]> = (0..400_000)
+            .map(|number| format!("pod-{number}"))
+            .filter_map(|second| {
+                let first = called.insert(names.hash("x", &second), second.clone())?;
+                Some([first, second])
+            })
+            .collect();
+        assert!(!pairs.is_empty(), "some 18 are to be expected");
+        for (at, [first, second]) in (0..).step_by(2).zip(&pairs) {
+            let [one, other] = [at, at + 1].map(EndpointId);
+            endpoints.set(one.0, entry(first));
+            names.set("x", first, Some(one), &endpoints);
+            assert_eq!(names.get("x", second, &endpoints), None);
+            endpoints.set(other.0, entry(second));
+            names.set("x", second, Some(other), &endpoints);
+            let found = |names: &Names, endpoints: &_| {
+                [first, second].map(|it| names.get("x", it, endpoints))
+            };
+            assert_eq!(found(&names, &endpoints), [Some(one), Some(other)]);
+            // Nothing changes, and nothing is lost.
+            names.set("x", first, Some(one), &endpoints);
+            assert_eq!((found(&names, &endpoints), names.len()), ([Some(one), Some(other)], 2));
+            // The first goes, and the second is at its number then.
+            endpoints.clear(one.0);
+            names.set("x", first, None, &endpoints);
+            assert_eq!((found(&names, &endpoints), names.len()), ([None, Some(other)], 1));
+            endpoints.set(one.0, entry(second));
+            endpoints.clear(other.0);
+            names.set("x", second, Some(one), &endpoints);
+            assert_eq!((found(&names, &endpoints), names.len()), ([None, Some(one)], 1));
+            endpoints.clear(one.0);
+            names.set("x", second, None, &endpoints);
+            assert_eq!((found(&names, &endpoints), names.len()), ([None, None], 0));
+        }
+    }
 }
