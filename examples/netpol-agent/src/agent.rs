@@ -261,11 +261,10 @@ impl Agent {
 
     /// Ends. What is in force stays so.
     pub(crate) fn stop(mut self) {
+        self.settle();
         if self.save_at.is_some() {
             self.save();
-        }
-        if let Some(last_known) = &mut self.last_known {
-            last_known.settle();
+            self.settle();
         }
     }
 
@@ -422,8 +421,14 @@ impl Agent {
     fn save(&mut self) {
         self.save_at = None;
         let Some(last_known) = &mut self.last_known else { return };
-        if let Err(error) = last_known.save(self.mirror.objects()) {
-            warn!(error = format!("{error:#}"), "the objects in force are not on disk");
+        if !last_known.save(self.mirror.objects().cloned().collect()) {
+            self.save_at = Some(Instant::now() + SAVE_AFTER);
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some(last_known) = &mut self.last_known {
+            last_known.settle();
         }
     }
 

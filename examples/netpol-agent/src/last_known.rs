@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -43,33 +44,25 @@ impl LastKnown {
         Self { path, node: node.to_owned(), settling: None }
     }
 
-    /// Replaces what is kept. The objects are JSON without line breaks. A disk may take long to be sure of something;
-    /// that is waited for on a thread.
-    pub(crate) fn save<'a>(&mut self, objects: impl Iterator<Item = &'a str>) -> Result<()> {
-        self.settle();
-        let path = self.path.with_extension("new");
-        let context = || format!("writing {}", path.display());
-        let mut file = BufWriter::new(File::create(&path).with_context(context)?);
-        let (mut hash, mut count) = (Sha256::new(), 0);
-        for object in objects {
-            for part in [object, "\n"] {
-                hash.update(part);
-                file.write_all(part.as_bytes()).with_context(context)?;
-            }
-            count += 1;
+    /// Replaces what is kept. The objects are JSON without line breaks. A disk may take seconds to write anything and be
+    /// sure of it, and policies are not to wait for it: all is done on a thread.
+    ///
+    /// Does nothing but to return `false` if the last time is not over yet.
+    pub(crate) fn save(&mut self, objects: Vec<Arc<str>>) -> bool {
+        if self.settling.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return false;
         }
-        let seal = self.seal(count, hash);
-        serde_json::to_writer(&mut file, &seal).with_context(context)?;
-        let file = file.into_inner().map_err(|error| error.into_error()).with_context(context)?;
-        let kept = self.path.clone();
+        let (kept, node) = (self.path.clone(), self.node.clone());
         let settle = move || {
-            if let Err(error) = replace(&file, &path, &kept) {
-                warn!(%error, path = %kept.display(), "the objects in force are not on disk");
+            if let Err(error) = replace(&kept, &node, &objects) {
+                warn!(error = format!("{error:#}"), "the objects in force are not on disk");
             }
         };
-        let thread = thread::Builder::new().name("last-known".to_owned()).spawn(settle);
-        self.settling = Some(thread.context("starting a thread")?);
-        Ok(())
+        match thread::Builder::new().name("last-known".to_owned()).spawn(settle) {
+            Ok(thread) => self.settling = Some(thread),
+            Err(error) => warn!(%error, "the objects in force are not on disk"),
+        }
+        true
     }
 
     /// Waits until what was saved is on disk.
@@ -116,28 +109,44 @@ impl LastKnown {
             let seal: Seal = serde_json::from_str(&line).context("the end is missing")?;
             ensure!(seal.version == VERSION, "it has version {}, not {VERSION}", seal.version);
             ensure!(seal.node == self.node, "it is about node {}", seal.node);
-            ensure!(seal == self.seal(objects, hash), "it has been changed");
+            ensure!(seal == self::seal(&self.node, objects, hash), "it has been changed");
             return Ok(objects);
         }
         bail!("it is empty")
     }
-
-    fn seal(&self, objects: usize, hash: Sha256) -> Seal {
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Seal { version: VERSION, node: self.node.clone(), objects, sha256 }
-    }
 }
 
-/// Puts a file that has been written in the place of another one.
-fn replace(file: &File, path: &Path, kept: &Path) -> io::Result<()> {
-    file.sync_all()?;
-    fs::rename(path, kept)?;
+fn seal(node: &str, objects: usize, hash: Sha256) -> Seal {
+    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Seal { version: VERSION, node: node.to_owned(), objects, sha256 }
+}
+
+/// Writes a file and puts it in the place of the one that is kept.
+fn replace(kept: &Path, node: &str, objects: &[Arc<str>]) -> Result<()> {
+    let path = kept.with_extension("new");
+    let context = || format!("writing {}", path.display());
+    let mut file = BufWriter::new(File::create(&path).with_context(context)?);
+    let mut hash = Sha256::new();
+    for object in objects {
+        for part in [object, "\n"] {
+            hash.update(part);
+            file.write_all(part.as_bytes()).with_context(context)?;
+        }
+    }
+    let seal = seal(node, objects.len(), hash);
+    serde_json::to_writer(&mut file, &seal).with_context(context)?;
+    let file = file.into_inner().map_err(|error| error.into_error()).with_context(context)?;
+    file.sync_all().with_context(context)?;
+    fs::rename(&path, kept).with_context(context)?;
     // The new name is on disk only when its directory is.
-    File::open(kept.parent().unwrap_or(Path::new(".")))?.sync_all()
+    let directory = kept.parent().unwrap_or(Path::new("."));
+    File::open(directory).and_then(|it| it.sync_all()).with_context(context)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     const OBJECTS: [&str; 3] = [r#"{"kind":"Pod","n":1}"#, r#"{"kind":"Node"}"#, "{}"];
@@ -155,7 +164,7 @@ mod tests {
         let mut kept = LastKnown::new(&directory, "n1");
         assert!(kept.load(|_| ()).unwrap().is_none());
         for objects in [&OBJECTS[..], &OBJECTS[..1], &[]] {
-            kept.save(objects.iter().copied()).unwrap();
+            assert!(kept.save(objects.iter().copied().map(Arc::from).collect()));
             kept.settle();
             let mut loaded = Vec::new();
             let count = kept.load(|object| loaded.push(object.to_string())).unwrap();
@@ -166,11 +175,31 @@ mod tests {
         fs::remove_dir_all(directory).unwrap();
     }
 
+    /// What takes its time to be opened is a disk that is busy.
+    #[test]
+    fn nobody_waits_for_the_disk() {
+        let directory = directory();
+        let mut kept = LastKnown::new(&directory, "n1");
+        let slow = kept.path.with_extension("new");
+        assert!(Command::new("mkfifo").arg(&slow).status().unwrap().success());
+        let objects = OBJECTS.map(Arc::from).to_vec();
+        assert!(kept.save(objects.clone()));
+        assert!(!kept.save(objects.clone()), "the first one is under way");
+        let written = fs::read_to_string(&slow).unwrap();
+        assert_eq!(written.lines().count(), OBJECTS.len() + 1);
+        kept.settle();
+        fs::remove_file(&slow).unwrap();
+        assert!(kept.save(objects));
+        kept.settle();
+        assert_eq!(kept.load(|_| ()).unwrap(), Some(OBJECTS.len()));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
     #[test]
     fn what_is_damaged_is_not_used() {
         let directory = directory();
         let mut kept = LastKnown::new(&directory, "n1");
-        kept.save(OBJECTS.into_iter()).unwrap();
+        assert!(kept.save(OBJECTS.map(Arc::from).to_vec()));
         kept.settle();
         let whole = fs::read(&kept.path).unwrap();
         for length in 0..whole.len() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use netpol_core::Cluster;
@@ -28,7 +29,7 @@ pub(crate) struct Mirror {
 #[derive(Debug, Default)]
 struct Known {
     /// The kept fields of each as JSON.
-    objects: HashMap<Key, Box<str>>,
+    objects: HashMap<Key, Arc<str>>,
     /// Those that have been told in the list under way.
     listing: Option<HashSet<Key>>,
     listed: bool,
@@ -121,8 +122,8 @@ impl Mirror {
     }
 
     /// Every object, as it is to be kept on disk.
-    pub(crate) fn objects(&self) -> impl Iterator<Item = &str> {
-        self.kinds.values().flat_map(|known| known.objects.values().map(|object| &**object))
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.kinds.values().flat_map(|known| known.objects.values())
     }
 
     /// Whether the API server has a node of the name that was given.
@@ -168,7 +169,7 @@ impl Mirror {
         if let Some(listing) = &mut known.listing {
             listing.insert(key.clone());
         }
-        let text = json.to_string().into_boxed_str();
+        let text: Arc<str> = json.to_string().into();
         // Of most updates of pods and nodes nothing is left after trimming.
         if known.objects.get(&key) == Some(&text) {
             return None;
