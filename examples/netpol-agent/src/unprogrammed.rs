@@ -29,22 +29,30 @@ pub(crate) struct Unprogrammed {
     /// Ranges that are guarded beside those that the node is said to have.
     given: Vec<IpNet>,
     denied: BTreeSet<IpAddr>,
+    /// The addresses in large ranges that pods of other nodes have: some networks lend them.
+    lent: BTreeSet<IpAddr>,
 }
 
 impl Unprogrammed {
     /// Guards `given` and what the node's pod ranges turn out to be.
     pub(crate) fn new(node: &str, given: Vec<IpNet>, cluster: &mut Cluster) -> Self {
         cluster.upsert_policy(deny_everything());
-        Self { node: name(node), given, denied: BTreeSet::new() }
+        Self { node: name(node), given, denied: BTreeSet::new(), lent: BTreeSet::new() }
     }
 
     /// Brings the denied addresses up to date with the pods and nodes of the cluster. `O(n)` in pods and addresses.
     pub(crate) fn settle(&mut self, ranges: &[IpNet], cluster: &mut Cluster) {
         let guarded = self.given.iter().chain(ranges).filter(|range| size(range) <= MOST);
         let mut free: BTreeSet<IpAddr> = guarded.flat_map(IpNet::hosts).collect();
+        let large: Vec<&IpNet> = self.large(ranges).collect();
+        let mut lent = BTreeSet::new();
         for pod in
             cluster.endpoints().filter(|pod| pod.is_ordinary() && &*pod.namespace != NAMESPACE)
         {
+            if pod.node.as_ref() != Some(&self.node) {
+                let addresses = pod.addresses.iter();
+                lent.extend(addresses.filter(|it| large.iter().any(|range| range.contains(*it))));
+            }
             pod.addresses.iter().for_each(|address| {
                 free.remove(address);
             });
@@ -52,6 +60,7 @@ impl Unprogrammed {
         for address in cluster.nodes().flat_map(|node| &node.addresses) {
             free.remove(address);
         }
+        self.lent = lent;
         for address in self.denied.difference(&free) {
             cluster.remove_endpoint(NAMESPACE, &address.to_string(), "");
         }
@@ -64,14 +73,29 @@ impl Unprogrammed {
         self.denied = free;
     }
 
-    /// The ranges that are too large for this.
-    pub(crate) fn large<'a>(&'a self, ranges: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
+    /// The ranges that are too large for this, without the addresses that pods of other nodes had when this was settled.
+    pub(crate) fn too_large(&self, ranges: &[IpNet]) -> Vec<IpNet> {
+        let mut left = Vec::new();
+        self.large(ranges).for_each(|range| without(*range, &self.lent, &mut left));
+        left
+    }
+
+    fn large<'a>(&'a self, ranges: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
         self.given.iter().chain(ranges).filter(|range| size(range) > MOST)
     }
 
     /// Whether there is no range at all.
     pub(crate) fn is_blind(&self, ranges: &[IpNet]) -> bool {
         self.given.is_empty() && ranges.is_empty()
+    }
+}
+
+/// What is left of a range without some addresses.
+fn without(range: IpNet, addresses: &BTreeSet<IpAddr>, left: &mut Vec<IpNet>) {
+    if addresses.range(range.network()..=range.broadcast()).next().is_none() {
+        left.push(range);
+    } else if let Ok(halves) = range.subnets(range.prefix_len() + 1) {
+        halves.for_each(|half| without(half, addresses, left));
     }
 }
 
@@ -135,7 +159,7 @@ mod tests {
         }
         cluster.upsert_policy(open);
         let ranges = ["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
-        assert_eq!(unprogrammed.large(&ranges).count(), 1);
+        assert_eq!(unprogrammed.too_large(&ranges), ranges[1..]);
         let may = |cluster: &Cluster, from: &str, to: &str| {
             let flow = Flow::new(ip(from), ip(to), Traffic::tcp(80));
             compile(cluster, Scope::Node(name("n1"))).decide(&flow).is_allowed()
@@ -157,6 +181,33 @@ mod tests {
         cluster.remove_endpoint("shop", "db", "");
         unprogrammed.settle(&ranges, &mut cluster);
         assert!(!may(&cluster, "10.0.0.7", "192.0.2.1"));
+    }
+
+    #[test]
+    fn addresses_that_are_lent_are_left_out() {
+        let mut cluster = Cluster::new(Options::default());
+        let mut unprogrammed = Unprogrammed::new("n1", Vec::new(), &mut cluster);
+        let ranges: [IpNet; 1] = ["fd00::/64".parse().unwrap()];
+        for (pod, node, address) in [("own", "n1", "fd00::7"), ("other", "n2", "fd00::9")] {
+            let mut pod = Endpoint::new("shop", pod);
+            pod.addresses.push(address.parse().unwrap());
+            pod.node = Some(name(node));
+            cluster.upsert_endpoint(pod);
+        }
+        unprogrammed.settle(&ranges, &mut cluster);
+        let closed = |unprogrammed: &Unprogrammed, address: &str| {
+            let address: IpAddr = address.parse().unwrap();
+            unprogrammed.too_large(&ranges).iter().any(|it| it.contains(&address))
+        };
+        for (address, expected) in
+            [("fd00::7", true), ("fd00::8", true), ("fd00::9", false), ("fd00::ffff:a", true)]
+        {
+            assert_eq!(closed(&unprogrammed, address), expected, "{address}");
+        }
+        assert_eq!(unprogrammed.too_large(&ranges).len(), 64);
+        cluster.remove_endpoint("shop", "other", "");
+        unprogrammed.settle(&ranges, &mut cluster);
+        assert_eq!(unprogrammed.too_large(&ranges), ranges);
     }
 
     #[test]
