@@ -57,6 +57,7 @@
 pub mod backend;
 pub mod cluster;
 pub mod compile;
+mod hash;
 pub mod manifest;
 pub mod model;
 pub mod program;

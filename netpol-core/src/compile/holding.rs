@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
-use ahash::HashMap;
-
+use crate::hash::HashMap;
 use crate::model::{DeclaredPort, DomainPattern, Name, Protocol, Selector};
 use crate::program::{Atom, AtomId, Declares};
 

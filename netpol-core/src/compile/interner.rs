@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-use ahash::HashMap;
+use crate::hash::HashMap;
 
 /// Gives equal values one number, for as long as somebody uses it.
 ///

@@ -1,8 +1,8 @@
 use std::collections::hash_map::Entry;
 
-use ahash::HashMap;
 use smallvec::SmallVec;
 
+use crate::hash::HashMap;
 use crate::model::{Labels, Name, NamespaceScope, Operator, PodSelector, Selector};
 use crate::program::SortedSet;
 

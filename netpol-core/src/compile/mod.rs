@@ -40,9 +40,8 @@ mod workload;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ahash::HashMap;
-
 use crate::cluster::{Changes, Cluster};
+use crate::hash::HashMap;
 use crate::model::{HostNetworkSubjects, Name, Options};
 use crate::program::{Atom, AtomId, IdentityId, NodeId, Program, Scope, Stack};
 

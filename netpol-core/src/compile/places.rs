@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ahash::HashMap;
 use smallvec::SmallVec;
 
 use crate::cluster::EndpointKey;
+use crate::hash::HashMap;
 use crate::model::{DomainPattern, Endpoint, Name, Node, Selector};
 use crate::program::{IdentityId, NodeId};
 

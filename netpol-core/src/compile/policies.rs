@@ -2,8 +2,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ahash::HashMap;
-
+use crate::hash::HashMap;
 use crate::model::{Labels, Name, Options, Policy, PolicyKey, PortMatch, Ports, Subject, Tie};
 use crate::program::AtomId;
 

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
-use ahash::HashMap;
-
+use crate::hash::HashMap;
 use crate::model::{DeclaredPort, Direction, HostNetworkPortNames, SelfTraffic, Tier};
 use crate::program::{ClassId, PortMap, Profile, ProfileId, Stack};
 

@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ahash::HashMap;
-
+use crate::hash::HashMap;
 use crate::model::{
     DeclaredPort, DuplicatePortNames, Endpoint, Labels, Name, NamespaceScope, PodSelector, Protocol,
 };

@@ -16,8 +16,7 @@ pub struct ObjectRef {
 }
 
 /// One reason why an object cannot be read, as the API server would report it on create.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{object}: {path}: {reason}: {message}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The object.
     pub object: ObjectRef,
@@ -55,8 +54,7 @@ pub enum Reason {
 }
 
 /// An object that was not accepted, with everything that is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", Lines(.errors))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// The object.
     pub object: ObjectRef,
@@ -126,13 +124,23 @@ impl fmt::Display for Warning {
     }
 }
 
-struct Lines<'a>(&'a [Error]);
-
-impl fmt::Display for Lines<'_> {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, error) in self.0.iter().enumerate() {
+        let Self { object, path, reason, message } = self;
+        write!(f, "{object}: {path}: {reason}: {message}")
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A line per error.
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.errors.iter().enumerate() {
             write!(f, "{}{error}", if at == 0 { "" } else { "\n" })?;
         }
         Ok(())
     }
 }
+
+impl std::error::Error for Rejected {}

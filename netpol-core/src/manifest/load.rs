@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
-use ahash::HashSet;
+use crate::hash::HashSet;
 
 use super::error::{Rejected, Warning};
 use super::value::Value;

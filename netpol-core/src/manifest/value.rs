@@ -1,6 +1,6 @@
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_core::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// A piece of a manifest as it was written, whatever the format: nothing is converted, so that a quoted number
 /// stays a string and a missing field stays apart from an empty one.

@@ -1,6 +1,7 @@
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use ahash::RandomState;
+use crate::hash::RandomState;
 
 use super::Known;
 

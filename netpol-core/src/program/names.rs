@@ -1,7 +1,9 @@
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use ahash::RandomState;
 use smallvec::SmallVec;
+
+use crate::hash::RandomState;
 
 use super::shared::Pages;
 use super::{EndpointEntry, EndpointId};

@@ -3,8 +3,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use ahash::{HashMap, HashSet};
-
+use crate::hash::{HashMap, HashSet};
 use crate::model::{Direction, End, Name, PortRange, Protocol};
 
 use super::members::coalesce;

@@ -3,8 +3,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use ahash::HashMap;
-
+use crate::hash::HashMap;
 use crate::model::{Direction, End};
 use crate::program::members::coalesce;
 use crate::program::partition::{address_ranges, append, elementary};

@@ -1,8 +1,8 @@
 use std::borrow::Borrow;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use ahash::{HashMap, RandomState};
+use crate::hash::{HashMap, RandomState};
 
 use super::Pages;
 
