@@ -1,7 +1,6 @@
 //! nf_tables as a backend that a host can choose at run time.
 
-use ipnet::IpNet;
-use netpol_core::backend::{self, Backend, ErrorKind, Mismatch, Report, Status};
+use netpol_core::backend::{self, Backend, Closed, ErrorKind, Mismatch, Report, Status};
 use netpol_core::program::Program;
 
 use crate::error::Error;
@@ -16,8 +15,8 @@ impl Backend for Nft {
         Ok(Self::sync(self, program)?)
     }
 
-    fn deny_unknown(&mut self, ranges: &[IpNet]) -> Result<(), backend::Error> {
-        Self::deny_unknown(self, ranges);
+    fn deny_unknown(&mut self, closed: &Closed) -> Result<(), backend::Error> {
+        Self::deny_unknown(self, closed);
         Ok(())
     }
 

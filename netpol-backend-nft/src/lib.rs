@@ -21,7 +21,7 @@
 //!   [`sync`](Nft::sync) repairs what was changed.
 //! - [`conntrack`] cuts the connections that a new program forbids, and [`nflog`] hears of packets
 //!   that are denied.
-//! - [`Options`] deny what no endpoint is known to have of the [ranges](Options::deny_unknown) of a host,
+//! - [`Options`] deny what no endpoint is known to have of the [addresses](Options::deny_unknown) of a host,
 //!   and know endpoints by their [interfaces](Options::interfaces), where those cannot be trusted to
 //!   send by their own addresses.
 //! - Only the tables of our own name are read or changed. No packet mark, no conntrack mark and no

@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
-use ipnet::IpNet;
-use netpol_core::backend::{Change, Count, Report, TableStatus};
+use netpol_core::backend::{Change, Closed, Count, Report, TableStatus};
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::{ClassId, ProfileId, Program};
 use nix::errno::Errno;
@@ -107,13 +106,18 @@ impl Nft {
         Ok(Self { socket, options, namespace, others, written: None, renderer: None })
     }
 
-    /// Sets [`Options::deny_unknown`] for the calls of [`sync`](Self::sync) that follow. The first of them
-    /// renders and compares all there is, unless nothing differs.
-    pub fn deny_unknown(&mut self, ranges: &[IpNet]) {
-        if self.options.deny_unknown != ranges {
-            self.options.deny_unknown = ranges.to_vec();
-            self.renderer = None;
+    /// Sets [`Options::deny_unknown`] for the calls of [`sync`](Self::sync) that follow. Exceptions that
+    /// come and go are elements; if the ranges differ, the first call renders and compares all there is.
+    pub fn deny_unknown(&mut self, closed: &Closed) {
+        let before = &mut self.options.deny_unknown;
+        if before == closed {
+            return;
         }
+        self.renderer = self.renderer.take().filter(|_| before.ranges == closed.ranges);
+        if let Some(renderer) = &mut self.renderer {
+            renderer.deny_except(&closed.except);
+        }
+        before.clone_from(closed);
     }
 
     /// Sets [`Options::interfaces`] for the calls of [`sync`](Self::sync) that follow. The first of them

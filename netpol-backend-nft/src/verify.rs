@@ -65,7 +65,7 @@ fn attached<'o>(program: &Program, options: &'o Options) -> BTreeMap<IpAddr, &'o
 /// By what a table tells packets apart.
 fn boundaries(table: &Table, family: Family, options: &Options) -> Boundaries {
     let mut boundaries = Boundaries::new(family);
-    boundaries.closed(options.deny_unknown.iter().copied());
+    boundaries.closed(&options.deny_unknown);
     for address in options.interfaces.keys().filter(|it| Family::of(**it) == family) {
         boundaries.addresses([*address]);
     }

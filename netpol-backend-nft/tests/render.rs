@@ -9,6 +9,7 @@ use netpol_backend_nft::ruleset::{
 use netpol_backend_nft::{
     Interface, Log, LookUp, Mismatch, Name, Options, Price, explain_cost, render, verify,
 };
+use netpol_core::backend::Closed;
 use netpol_core::model::{
     Action, Block, Endpoint, Labels, NamespaceScope, Node, Objects, Options as Readings, Peer,
     Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
@@ -385,7 +386,9 @@ fn endpoints_are_known_by_their_interfaces() {
 #[test]
 fn unknown_addresses_are_denied() {
     let ranges = ["10.0.0.0/24", "fd00::/64"];
-    let deny_unknown = ranges.map(|range| range.parse().expect("a range")).into();
+    let ranges = ranges.map(|range| range.parse().expect("a range"));
+    let except = ["10.0.0.78", "fd00::78"].map(|it| it.parse().expect("an address"));
+    let deny_unknown = Closed { ranges: ranges.into(), except: except.into() };
     let options = Options { deny_unknown, ..Options::default() };
     let ruleset = render(&shop(), &options);
     let passes = |hook, source, destination| {
@@ -397,6 +400,10 @@ fn unknown_addresses_are_denied() {
         (Hook::Forward, "10.0.0.77", "192.0.2.7", false),
         (Hook::Forward, "192.0.2.7", "10.0.0.77", false),
         (Hook::Forward, "10.0.0.77", "10.0.0.77", false),
+        (Hook::Forward, "10.0.0.78", "192.0.2.7", true),
+        (Hook::Forward, "192.0.2.7", "10.0.0.78", true),
+        (Hook::Forward, "10.0.0.78", "10.0.0.77", false),
+        (Hook::Forward, "fd00::78", "fd00:0:0:1::1", true),
         (Hook::Forward, "fd00::3", "fd00::77", false),
         (Hook::Forward, "fd00::77", "fd00:0:0:1::1", false),
         (Hook::Forward, "fd00::3", "fd00:0:0:1::1", true),

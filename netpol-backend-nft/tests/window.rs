@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use length::{first_seed, length};
 use netpol_backend_nft::{Interference, Nft, Process};
+use netpol_core::backend::Closed;
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{Flow, Traffic};
@@ -59,9 +60,8 @@ impl Length {
 
 /// Programs, and packets with what each program says about them.
 struct Scene {
-    /// Where nobody may say anything whom a program does not know.
-    closed: Vec<IpNet>,
-    programs: Vec<Program>,
+    /// What comes into force together: a program, and where nobody may say anything whom it does not know.
+    programs: Vec<(Program, Closed)>,
     probes: Vec<(Probe, Vec<bool>)>,
 }
 
@@ -72,32 +72,35 @@ impl Scene {
         let (other, _) = world(&mut choices);
         let flows = flows_of_interest(&objects);
         let scope = busiest_node(&objects);
-        let programs: Vec<Program> = (0..PROGRAMS)
+        let ranges = ["10.0.0.0/16", "fd00::/32"].iter().filter(|_| seed % 2 == 1);
+        let ranges: Vec<IpNet> = ranges.map(|range| range.parse().expect("a range")).collect();
+        let programs: Vec<(Program, Closed)> = (0..PROGRAMS)
             .map(|_| {
                 let cluster = Cluster::from_objects(options, objects.clone());
                 edit(&mut choices, &mut objects, &other);
-                compile(&cluster, scope.clone())
+                let known = flows.iter().filter_map(|flow| Some(Probe::of(flow)?.source));
+                let lent = known.filter(|_| choices.one_in(4));
+                let closed = Closed { ranges: ranges.clone(), except: lent.collect() };
+                (compile(&cluster, scope.clone()), closed)
             })
             .collect();
-        let closed = ["10.0.0.0/16", "fd00::/32"].iter().filter(|_| seed % 2 == 1);
-        let closed: Vec<IpNet> = closed.map(|range| range.parse().expect("a range")).collect();
         let probes = flows.iter().filter_map(|flow| {
             let probe = Probe::of(flow)?;
-            let verdicts = programs.iter().map(|it| passes(it, flow, probe, &closed)).collect();
-            Some((probe, verdicts)).filter(|_| is_told_apart(flow))
+            let verdicts = programs.iter().map(|(it, closed)| passes(it, flow, probe, closed));
+            Some((probe, verdicts.collect())).filter(|_| is_told_apart(flow))
         });
-        Self { probes: choose(probes.collect()), closed: closed.clone(), programs }
+        Self { probes: choose(probes.collect()), programs }
     }
 }
 
-/// Whether a program, and ranges in which nobody else may say anything, let a packet pass.
-fn passes(program: &Program, flow: &Flow, probe: Probe, closed: &[IpNet]) -> bool {
+/// Whether a program, and what is closed to all whom it does not know, let a packet pass.
+fn passes(program: &Program, flow: &Flow, probe: Probe, closed: &Closed) -> bool {
     let unknown = [probe.source, probe.destination].into_iter().any(|address| {
         let is_here = |address| program.endpoint_at(address).is_some_and(EndpointEntry::is_policed);
         // Nodes that share addresses of the family with this one are known as it is.
         let mut same = program.same_host(address).filter(|it| it.is_ipv4() == address.is_ipv4());
         let known = is_here(address) || same.any(is_here);
-        !known && closed.iter().any(|range| range.contains(&address))
+        !known && closed.contains(address)
     });
     program.decide(flow).is_allowed() && !unknown
 }
@@ -143,7 +146,9 @@ impl History {
             let next = choices.pick(scene.programs.len());
             self.programs.lock().expect("no panic").push(next);
             self.begun.store(change + 1, Ordering::SeqCst);
-            kernel.sync(&scene.programs[next]).expect("written");
+            let (program, closed) = &scene.programs[next];
+            kernel.deny_unknown(closed);
+            kernel.sync(program).expect("written");
             self.ended.store(change + 1, Ordering::SeqCst);
         }
     }
@@ -170,8 +175,9 @@ struct Figures {
 fn take_turns(scene: &Scene, seed: u64, length: &Length, figures: &mut Figures) {
     let (testbed, mut wire) = Wire::through_a_node();
     let mut kernel = testbed.in_node("n", open).expect("a node");
-    kernel.deny_unknown(&scene.closed);
-    kernel.sync(&scene.programs[0]).expect("written");
+    let (program, closed) = &scene.programs[0];
+    kernel.deny_unknown(closed);
+    kernel.sync(program).expect("written");
     let history = History { programs: Mutex::new(vec![0]), ..History::default() };
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -231,11 +237,11 @@ fn a_flushed_table_is_back_at_once() {
     in_namespace("a_flushed_table_is_back_at_once", || {
         let fits = |scene: &Scene| scene.probes.iter().any(|(_, verdicts)| !verdicts[0]);
         let scene = (0..).map(Scene::new).find(fits).expect("there is one");
-        let [program, ..] = scene.programs.as_slice() else { return };
+        let [(program, closed), ..] = scene.programs.as_slice() else { return };
         let denied = scene.probes.iter().find(|(_, verdicts)| !verdicts[0]).expect("it fits").0;
         let (testbed, mut wire) = Wire::through_a_node();
         let mut kernel = testbed.in_node("n", open).expect("a node");
-        kernel.deny_unknown(&scene.closed);
+        kernel.deny_unknown(closed);
         kernel.sync(program).expect("written");
         let mut monitor =
             testbed.in_node("n", || kernel.monitor()).expect("a node").expect("heard");

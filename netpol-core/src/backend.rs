@@ -20,8 +20,10 @@
 
 pub mod proof;
 
+use std::collections::BTreeSet;
 use std::error;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::AddAssign;
 
 use ipnet::IpNet;
@@ -43,21 +45,21 @@ pub trait Backend: fmt::Debug + Send {
     /// What is in force then is the old program, the new one, or a step in between; the next call goes on from there.
     fn sync(&mut self, program: &Program) -> Result<Report, Error>;
 
-    /// From the next [`sync`](Self::sync) on, denies what addresses of these ranges send and receive while no endpoint
-    /// in the program's scope has them, nor a node that shares an address with this one where hosts are policed, whatever
-    /// their number; of a packet from or for the host itself the host's end is not asked. So a new endpoint of this host gets no access before it is in the program.
+    /// From the next [`sync`](Self::sync) on, denies what [closed](Closed) addresses send and receive while no
+    /// endpoint in the program's scope has them: a new endpoint of this host gets no access before it is in the program.
+    ///
+    /// Of a packet from or for the host itself the host's end is not asked. Where hosts are policed, nodes that share an
+    /// address with this one are in scope as it is.
     ///
     /// # Errors
     ///
     /// Of kind [`Unsupported`](ErrorKind::Unsupported), if the backend cannot: nothing has changed then.
-    fn deny_unknown(&mut self, ranges: &[IpNet]) -> Result<(), Error> {
-        match ranges {
-            [] => Ok(()),
-            _ => {
-                let text = format!("{} cannot deny addresses that no endpoint has", self.name());
-                Err(Error::new(ErrorKind::Unsupported, text))
-            }
+    fn deny_unknown(&mut self, closed: &Closed) -> Result<(), Error> {
+        if closed.ranges.is_empty() {
+            return Ok(());
         }
+        let text = format!("{} cannot deny addresses that no endpoint has", self.name());
+        Err(Error::new(ErrorKind::Unsupported, text))
     }
 
     /// Reads back what is in force and compares it with the program, for every kind of packet that either can tell
@@ -81,6 +83,31 @@ pub trait Backend: fmt::Debug + Send {
     ///
     /// If something is left.
     fn remove(&mut self) -> Result<(), Error>;
+}
+
+/// The addresses that only endpoints in a program's scope may use: see [`Backend::deny_unknown`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// The ranges that they are in, of any size.
+    pub ranges: Vec<IpNet>,
+    /// Addresses in these ranges that are not closed, as somebody has them who is not in scope: some networks lend the
+    /// addresses of a node to pods of others.
+    pub except: BTreeSet<IpAddr>,
+}
+
+impl Closed {
+    /// Whether an address is closed. `O(n)` in the ranges.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        !self.except.contains(&address) && self.ranges.iter().any(|it| it.contains(&address))
+    }
+}
+
+/// The ranges, without an exception.
+impl FromIterator<IpNet> for Closed {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(ranges: I) -> Self {
+        Self { ranges: ranges.into_iter().collect(), except: BTreeSet::new() }
+    }
 }
 
 /// What a synchronisation did.

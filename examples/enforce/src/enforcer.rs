@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use netpol_backend_nft::conntrack::{Conntrack, Revoked};
-use netpol_core::backend::{Backend, Change, Error, Mismatch, Report, Status};
+use netpol_core::backend::{Backend, Change, Closed, Error, Mismatch, Report, Status};
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::Compiler;
 use netpol_core::model;
@@ -161,14 +160,14 @@ impl Enforcer {
         self.due
     }
 
-    /// Denies what addresses of these ranges send and receive that no endpoint in scope has, however many they are, from
-    /// the next call of [`enforce`](Self::enforce) on: see [`Backend::deny_unknown`].
+    /// Denies what closed addresses send and receive that no endpoint in scope has, however many they are, from the next
+    /// call of [`enforce`](Self::enforce) on: see [`Backend::deny_unknown`].
     ///
     /// # Errors
     ///
     /// If the backend cannot.
-    pub fn deny_unknown(&mut self, ranges: &[IpNet]) -> Result<(), Error> {
-        self.backend.deny_unknown(ranges)
+    pub fn deny_unknown(&mut self, closed: &Closed) -> Result<(), Error> {
+        self.backend.deny_unknown(closed)
     }
 
     /// Compiles what has changed, makes the kernel agree, and cuts the connections that are not allowed any more.

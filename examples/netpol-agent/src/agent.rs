@@ -414,7 +414,7 @@ impl Agent {
     /// Has the backend deny the addresses without a pod that are too many to be known one by one.
     fn close_large_ranges(&mut self) -> Result<(), netpol_core::backend::Error> {
         let Some(unprogrammed) = &self.unprogrammed else { return Ok(()) };
-        self.enforcer.deny_unknown(&unprogrammed.too_large(self.mirror.ranges()))
+        self.enforcer.deny_unknown(unprogrammed.closed())
     }
 
     fn save(&mut self) {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netpol_core::Cluster;
+use netpol_core::backend::Closed;
 use netpol_core::model::{
     Action, Endpoint, Name, NamespaceScope, Peers, PodSelector, Policy, PolicyKey, PolicyKind,
     Ports, Rule, Selector, Subject, Tier, name,
@@ -29,38 +30,40 @@ pub(crate) struct Unprogrammed {
     /// Ranges that are guarded beside those that the node is said to have.
     given: Vec<IpNet>,
     denied: BTreeSet<IpAddr>,
-    /// The addresses in large ranges that pods of other nodes have: some networks lend them.
-    lent: BTreeSet<IpAddr>,
+    /// What is left to the backend.
+    closed: Closed,
 }
 
 impl Unprogrammed {
     /// Guards `given` and what the node's pod ranges turn out to be.
     pub(crate) fn new(node: &str, given: Vec<IpNet>, cluster: &mut Cluster) -> Self {
         cluster.upsert_policy(deny_everything());
-        Self { node: name(node), given, denied: BTreeSet::new(), lent: BTreeSet::new() }
+        Self { node: name(node), given, denied: BTreeSet::new(), closed: Closed::default() }
     }
 
     /// Brings the denied addresses up to date with the pods and nodes of the cluster. `O(n)` in pods and addresses.
     pub(crate) fn settle(&mut self, ranges: &[IpNet], cluster: &mut Cluster) {
-        let guarded = self.given.iter().chain(ranges).filter(|range| size(range) <= MOST);
-        let mut free: BTreeSet<IpAddr> = guarded.flat_map(IpNet::hosts).collect();
-        let large: Vec<&IpNet> = self.large(ranges).collect();
-        let mut lent = BTreeSet::new();
+        let all = self.given.iter().chain(ranges).copied();
+        let (small, large): (Vec<IpNet>, Vec<IpNet>) = all.partition(|range| size(range) <= MOST);
+        let mut free: BTreeSet<IpAddr> = small.iter().flat_map(IpNet::hosts).collect();
+        let mut closed: Closed = large.into_iter().collect();
+        let mut taken = |address: IpAddr, elsewhere: bool| {
+            free.remove(&address);
+            if elsewhere && closed.contains(address) {
+                closed.except.insert(address);
+            }
+        };
         for pod in
             cluster.endpoints().filter(|pod| pod.is_ordinary() && &*pod.namespace != NAMESPACE)
         {
-            if pod.node.as_ref() != Some(&self.node) {
-                let addresses = pod.addresses.iter();
-                lent.extend(addresses.filter(|it| large.iter().any(|range| range.contains(*it))));
-            }
-            pod.addresses.iter().for_each(|address| {
-                free.remove(address);
-            });
+            // Some networks lend addresses to the pods of other nodes.
+            let elsewhere = pod.node.as_ref() != Some(&self.node);
+            pod.addresses.iter().for_each(|address| taken(*address, elsewhere));
         }
         for address in cluster.nodes().flat_map(|node| &node.addresses) {
-            free.remove(address);
+            taken(*address, true);
         }
-        self.lent = lent;
+        self.closed = closed;
         for address in self.denied.difference(&free) {
             cluster.remove_endpoint(NAMESPACE, &address.to_string(), "");
         }
@@ -73,29 +76,14 @@ impl Unprogrammed {
         self.denied = free;
     }
 
-    /// The ranges that are too large for this, without the addresses that pods of other nodes had when this was settled.
-    pub(crate) fn too_large(&self, ranges: &[IpNet]) -> Vec<IpNet> {
-        let mut left = Vec::new();
-        self.large(ranges).for_each(|range| without(*range, &self.lent, &mut left));
-        left
-    }
-
-    fn large<'a>(&'a self, ranges: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
-        self.given.iter().chain(ranges).filter(|range| size(range) > MOST)
+    /// What is too large for this, when it was settled.
+    pub(crate) fn closed(&self) -> &Closed {
+        &self.closed
     }
 
     /// Whether there is no range at all.
     pub(crate) fn is_blind(&self, ranges: &[IpNet]) -> bool {
         self.given.is_empty() && ranges.is_empty()
-    }
-}
-
-/// What is left of a range without some addresses.
-fn without(range: IpNet, addresses: &BTreeSet<IpAddr>, left: &mut Vec<IpNet>) {
-    if addresses.range(range.network()..=range.broadcast()).next().is_none() {
-        left.push(range);
-    } else if let Ok(halves) = range.subnets(range.prefix_len() + 1) {
-        halves.for_each(|half| without(half, addresses, left));
     }
 }
 
@@ -159,12 +147,12 @@ mod tests {
         }
         cluster.upsert_policy(open);
         let ranges = ["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
-        assert_eq!(unprogrammed.too_large(&ranges), ranges[1..]);
         let may = |cluster: &Cluster, from: &str, to: &str| {
             let flow = Flow::new(ip(from), ip(to), Traffic::tcp(80));
             compile(cluster, Scope::Node(name("n1"))).decide(&flow).is_allowed()
         };
         unprogrammed.settle(&ranges, &mut cluster);
+        assert_eq!(*unprogrammed.closed(), ranges[1..].iter().copied().collect());
         assert!(!may(&cluster, "10.0.0.7", "192.0.2.1"));
         assert!(!may(&cluster, "192.0.2.1", "10.0.0.7"));
         assert!(may(&cluster, "192.0.2.1", "10.0.1.7"), "not of this node");
@@ -195,19 +183,17 @@ mod tests {
             cluster.upsert_endpoint(pod);
         }
         unprogrammed.settle(&ranges, &mut cluster);
-        let closed = |unprogrammed: &Unprogrammed, address: &str| {
-            let address: IpAddr = address.parse().unwrap();
-            unprogrammed.too_large(&ranges).iter().any(|it| it.contains(&address))
+        let is_closed = |unprogrammed: &Unprogrammed, address: &str| {
+            unprogrammed.closed().contains(address.parse().unwrap())
         };
         for (address, expected) in
             [("fd00::7", true), ("fd00::8", true), ("fd00::9", false), ("fd00::ffff:a", true)]
         {
-            assert_eq!(closed(&unprogrammed, address), expected, "{address}");
+            assert_eq!(is_closed(&unprogrammed, address), expected, "{address}");
         }
-        assert_eq!(unprogrammed.too_large(&ranges).len(), 64);
         cluster.remove_endpoint("shop", "other", "");
         unprogrammed.settle(&ranges, &mut cluster);
-        assert_eq!(unprogrammed.too_large(&ranges), ranges);
+        assert!(is_closed(&unprogrammed, "fd00::9"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use netpol_core::backend::Closed;
 use netpol_core::model::{Direction, Family};
 
 use super::base::dispatch_map;
@@ -20,7 +21,7 @@ pub(super) struct Dispatch {
     sides: [Side; 2],
     /// What comes in by an interface.
     entrances: BTreeMap<Interface, Chain>,
-    /// The addresses of endpoints, where others are denied.
+    /// The addresses that may be used, where others are denied.
     known: BTreeSet<IpAddr>,
 }
 
@@ -98,7 +99,7 @@ impl Dispatch {
         self.entrances = entrances;
     }
 
-    /// Which addresses are those of endpoints, where others are denied.
+    /// Which addresses may be used, where others are denied.
     fn know(
         &mut self,
         family: Family,
@@ -106,7 +107,8 @@ impl Dispatch {
         first: bool,
         difference: &mut TableDifference,
     ) {
-        let closed = closed_ranges(&source.options.deny_unknown, family);
+        let Closed { ranges, except } = &source.options.deny_unknown;
+        let closed = closed_ranges(ranges, family);
         if closed.is_empty() {
             return;
         }
@@ -118,10 +120,11 @@ impl Dispatch {
         let own = locals.clone().flat_map(|local| local.addresses(family));
         let hosts = locals.filter(|local| local.entry.is_host());
         let same = hosts.flat_map(|local| local.with_itself(source.now, family));
-        let new: BTreeSet<IpAddr> = own.chain(same.map(|(_, it)| it)).collect();
+        let except = except.iter().copied().filter(|it| Family::of(*it) == family);
+        let new: BTreeSet<IpAddr> = own.chain(same.map(|(_, it)| it)).chain(except).collect();
         let [before, now] = [&self.known, &new].map(|it| it.iter().copied().collect());
         let [before, now] = [before, now].map(Elements::Addresses);
-        let change = changed(Some("endpoints of this host"), before, now, first);
+        let change = changed(Some("who may use addresses of closed ranges"), before, now, first);
         difference.sets.extend(change.map(|change| (unknown::known_set(), change)));
         self.known = new;
     }

@@ -65,7 +65,7 @@ mod unknown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use netpol_core::backend::Closed;
 use netpol_core::model::{Direction, Family};
 use netpol_core::program::{ClassId, EndpointEntry, ProfileId, Program};
 
@@ -100,12 +100,12 @@ pub struct Options {
     /// Counts what each class of other ends allows and denies: see
     /// [`Nft::counters`](crate::Nft::counters).
     pub counters: bool,
-    /// Denies what addresses of these ranges send and receive that no endpoint in the program's scope
-    /// has, so that a new endpoint of this host gets no access before it is in the program. Of a packet
-    /// from or for the host itself the host's end is not asked. Costs the first packet of a connection
-    /// one comparison per range, or one look-up, and one look-up among the host's endpoints, however
+    /// Denies what closed addresses send and receive that no endpoint in the program's scope has, so that
+    /// a new endpoint of this host gets no access before it is in the program. Of a packet from or for
+    /// the host itself the host's end is not asked. Costs the first packet of a connection one comparison
+    /// per range, or one look-up, and one look-up among the host's endpoints and the exceptions, however
     /// large the ranges are. Of a connection that is under way already nothing is denied.
-    pub deny_unknown: Vec<IpNet>,
+    pub deny_unknown: Closed,
     /// By which interface the packets of an address come in and go out. Endpoints in scope that have such
     /// an address are known by the interface: what comes in by it is judged as theirs, and dropped if it
     /// comes from an address that is not; what goes out by it is judged as theirs whatever its
@@ -137,7 +137,7 @@ impl Default for Options {
             owned: false,
             audit: false,
             counters: false,
-            deny_unknown: Vec::new(),
+            deny_unknown: Closed::default(),
             interfaces: BTreeMap::new(),
         }
     }
@@ -203,6 +203,8 @@ pub(crate) struct Renderer {
     options: Options,
     program: Option<Program>,
     locals: BTreeMap<u32, Local>,
+    /// Who may use which address has changed since.
+    moved: bool,
     keys: ClassKeys,
     tables: [TableRenderer; 2],
 }
@@ -220,6 +222,7 @@ impl Renderer {
             options,
             program: None,
             locals: BTreeMap::new(),
+            moved: false,
             keys: ClassKeys::default(),
             tables: Family::ALL.map(TableRenderer::new),
         }
@@ -229,6 +232,12 @@ impl Renderer {
     /// other objects, so that it has to start from nothing.
     pub(crate) fn is_for(&self, program: &Program) -> bool {
         self.program.as_ref().is_none_or(|before| before.options() == program.options())
+    }
+
+    /// Changes the exceptions of [`Options::deny_unknown`].
+    pub(crate) fn deny_except(&mut self, except: &BTreeSet<IpAddr>) {
+        self.moved = true;
+        self.options.deny_unknown.except.clone_from(except);
     }
 
     /// The tables before the first program.
@@ -255,7 +264,7 @@ impl Renderer {
     pub(crate) fn update(&mut self, program: &Program, generation: Option<u32>) -> Difference {
         let before = self.program.replace(program.clone());
         let since = program.since(before.as_ref());
-        let mut moved = false;
+        let mut moved = std::mem::take(&mut self.moved);
         for slot in &since.endpoints {
             match slot.now.filter(|entry| entry.is_policed()) {
                 Some(entry) => {
@@ -354,7 +363,8 @@ mod tests {
             };
             let mut cluster = Cluster::new(history.options);
             let mut compiler = Compiler::new(history.options, scope);
-            let mut renderer = Renderer::new(options(seed));
+            let mut options = options(seed);
+            let mut renderer = Renderer::new(options.clone());
             let mut kept = renderer.empty();
             let mut events = Vec::new();
             for _ in 0..60 {
@@ -364,6 +374,9 @@ mod tests {
                 if choices.one_in(4) {
                     continue;
                 }
+                let lent = (0..12).filter(|_| choices.one_in(6)).map(|it| [10, 0, 0, it].into());
+                options.deny_unknown.except = lent.collect();
+                renderer.deny_except(&options.deny_unknown.except);
                 let difference = renderer.update(program, None);
                 for (family, difference) in &difference {
                     let before = kept.tables.get(family).unwrap();
@@ -384,7 +397,7 @@ mod tests {
                     kinds[3] += difference.chains.len();
                 }
                 apply(difference, &mut kept);
-                let fresh = render(program, &options(seed));
+                let fresh = render(program, &options);
                 assert!(
                     kept == fresh,
                     "seed {seed} after {events:?}: kept\n{kept}\nfrom scratch\n{fresh}"

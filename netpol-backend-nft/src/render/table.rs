@@ -403,7 +403,7 @@ impl TableRenderer {
     /// The chains that packets enter by, and where those end that no profile is named for.
     fn enter(&mut self, source: &Source<'_>, difference: &mut TableDifference) {
         let hosts = source.locals.values().any(|local| local.entry.is_host());
-        let closed = closed_ranges(&source.options.deny_unknown, self.family);
+        let closed = closed_ranges(&source.options.deny_unknown.ranges, self.family);
         let own = !self.own.is_empty();
         let interfaces = !source.options.interfaces.is_empty();
         let base = BaseChains { family: self.family, hosts, own, interfaces, closed };

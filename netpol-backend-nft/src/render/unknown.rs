@@ -71,7 +71,7 @@ pub(super) fn set(ranges: &[(IpAddr, IpAddr)]) -> Option<(Name, Set)> {
     used.then(|| (closed_set(), Set { comment: None, size: None, elements }))
 }
 
-/// The addresses of the endpoints of this host.
+/// The addresses of the endpoints of this host, and of others who have an address of a range that is closed.
 pub(super) fn known_set() -> Name {
     Name::known("endpoints")
 }

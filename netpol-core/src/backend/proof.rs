@@ -8,8 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-
+use super::Closed;
 use crate::model::{Direction, Family, Flow, Protocol, Traffic};
 use crate::program::{ClassId, EndpointEntry, Program, successor};
 
@@ -155,7 +154,7 @@ pub struct Boundaries {
     pairs: BTreeSet<(IpAddr, IpAddr)>,
     ports: BTreeSet<u16>,
     /// Where addresses are denied everything that no endpoint in scope has.
-    closed: Vec<IpNet>,
+    closed: Closed,
 }
 
 impl Boundaries {
@@ -168,7 +167,7 @@ impl Boundaries {
             ranges: Vec::new(),
             pairs: BTreeSet::new(),
             ports: BTreeSet::from([0, u16::MAX]),
-            closed: Vec::new(),
+            closed: Closed::default(),
         }
     }
 
@@ -195,12 +194,17 @@ impl Boundaries {
         self.ports.extend([first, last].into_iter().chain(neighbours.into_iter().flatten()));
     }
 
-    /// Ranges in which the rules are to deny what no endpoint in the program's scope sends or receives
+    /// Addresses that the rules are to deny if no endpoint in the program's scope has them
     /// ([`Backend::deny_unknown`](super::Backend::deny_unknown)): the program does not know of that.
-    pub fn closed(&mut self, ranges: impl IntoIterator<Item = IpNet>) {
+    pub fn closed(&mut self, closed: &Closed) {
         let family = self.family;
-        self.closed = ranges.into_iter().filter(|it| Family::of(it.addr()) == family).collect();
-        self.ranges.extend(self.closed.iter().map(|it| vec![(it.network(), it.broadcast())]));
+        let ranges = closed.ranges.iter().filter(|it| Family::of(it.addr()) == family);
+        let except = closed.except.iter().filter(|it| Family::of(**it) == family);
+        self.closed =
+            Closed { ranges: ranges.copied().collect(), except: except.copied().collect() };
+        let ranges = self.closed.ranges.iter();
+        self.ranges.extend(ranges.map(|it| vec![(it.network(), it.broadcast())]));
+        self.addresses(self.closed.except.clone());
     }
 
     fn mark(&mut self, address: IpAddr, mark: Mark) {
@@ -332,7 +336,7 @@ fn compare<U>(
     let hosts: BTreeSet<IpAddr> = hosts.flat_map(|(own, _)| program.same_host(*own)).collect();
     let is_closed = |address: &IpAddr| {
         let known = endpoints.contains_key(address) || hosts.contains(address);
-        !known && closed.iter().any(|range| range.contains(address))
+        !known && closed.contains(*address)
     };
     let judged = |address| endpoints.contains_key(address) || is_closed(address);
     let across = representatives.iter().flat_map(|source| {
