@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::Ipv4Net;
 use netpol_core::model::{
-    Direction, End, Family, Flow, HostNetworkSubjects, Name, Node, Objects, Options, Peers, Phase,
-    Policy, Ports, Tier, Traffic,
+    Action, Block, Direction, End, Endpoint, Family, Flow, HostNetworkSubjects, Labels, Name,
+    NamespaceScope, Node, Objects, Options, Peer, Peers, Phase, PodSelector, Policy, PolicyKey,
+    PolicyKind, Ports, Requirement, Rule, Selector, Subject, Tier, Traffic,
 };
 use netpol_core::program::{Difference, Party, Verdict};
 use netpol_core::reference::{self, Judgement};
@@ -278,13 +280,10 @@ fn is_one_node(objects: &Objects, options: Options, ends: [&End; 2]) -> bool {
 /// Endpoints that differ in nothing that matters are in one row, however many there are.
 #[test]
 fn reach_does_not_grow_with_endpoints_that_are_alike() {
-    use netpol_core::model::{
-        Endpoint, NamespaceScope, PodSelector, PolicyKey, PolicyKind, Rule, Selector, Subject,
-    };
     let pods =
         PodSelector { namespaces: NamespaceScope::Named("x".into()), pods: Selector::everything() };
-    let peers = Peers::AnyOf(vec![netpol_core::model::Peer::Pods(pods.clone())]);
-    let action = netpol_core::model::Action::Accept;
+    let peers = Peers::AnyOf(vec![Peer::Pods(pods.clone())]);
+    let action = Action::Accept;
     let kind = PolicyKind::NetworkPolicy;
     let policy = Policy {
         key: PolicyKey { kind, namespace: "x".into(), name: "own".into() },
@@ -333,12 +332,89 @@ fn capacity_is_what_there_is() {
         let most = known.union(&observed).count();
         assert!((known.len()..=most).contains(&capacity.known_addresses), "seed {seed}");
         assert!(capacity.bytes >= capacity.known_addresses * 4 + capacity.exceptions * 4);
+        assert!(capacity.bytes >= (capacity.memberships + capacity.terms) * 4);
         assert_eq!(capacity.to_string().lines().count(), 3);
         elements += capacity.set_elements_v4 + capacity.set_elements_v6;
     }
     assert!(elements > 1000, "{elements}");
     let nothing = compile(&Cluster::default(), Scope::Cluster).capacity();
     assert_eq!((nothing.endpoints, nothing.blocks, nothing.set_elements_v4), (0, 0, 0));
+}
+
+/// A namespace of four apps, and policies for the first: each allows the world but a part of its own.
+fn world_but_parts(policies: u8) -> Cluster {
+    let mut cluster = Cluster::default();
+    for app in 0..4_u8 {
+        let mut pod = Endpoint::new("x", &format!("app-{app}"));
+        pod.labels = Labels::from_iter([("app", app.to_string())]);
+        pod.addresses.push(IpAddr::from([192, 168, 0, app]));
+        cluster.upsert_endpoint(pod);
+    }
+    let within = |pods| PodSelector { namespaces: NamespaceScope::Named("x".into()), pods };
+    let app = |app: &str| Selector::new([Requirement::is_in("app", [app])]);
+    let mut add = |called: &str, subject: &str, peer: Peer| {
+        let kind = PolicyKind::NetworkPolicy;
+        let (peers, ports) = (Peers::AnyOf(vec![peer]), Ports::All);
+        cluster.upsert_policy(Policy {
+            key: PolicyKey { kind, namespace: "x".into(), name: called.into() },
+            tier: Tier::NetworkPolicy,
+            priority: 0,
+            subject: Subject::Pods(within(app(subject))),
+            ingress: None,
+            egress: Some(vec![Rule { name: None, action: Action::Accept, peers, ports }]),
+        });
+    };
+    for part in 0..policies {
+        let part = Ipv4Net::new_assert([10, 0, part, 0].into(), 24);
+        let part = Block::new(Ipv4Net::default().into(), [part.into()]);
+        add(&format!("world-{}", part.except()[0].addr()), "0", Peer::Block(part));
+    }
+    add("friend", "1", Peer::Pods(within(app("2"))));
+    add("nobody's", "9", Peer::Block(Block::new(Ipv4Net::default().into(), [])));
+    cluster
+}
+
+#[test]
+fn the_heaviest_policies_are_named() {
+    let program = compile(&world_but_parts(50), Scope::Cluster);
+    let capacity = program.capacity();
+    // Nowhere (IPv6), in no part, in each of the parts; the friend by its address and by its name.
+    assert_eq!((capacity.identities, capacity.blocks), (1 + 1 + 50 + 2, 51));
+    // All 50 hold outside of the parts, where the friend is, and 49 in each of them.
+    assert_eq!(capacity.memberships, 50 + 50 * 49 + 51 + 1);
+    assert_eq!(capacity.terms, 50 + 1);
+    let all = program.heaviest(usize::MAX);
+    assert_eq!(all.len(), 51, "whom nobody is selected by is not there");
+    for heavy in &all[..50] {
+        assert!(heavy.policy.name.starts_with("world-10.0."), "{heavy}");
+        // Outside of the parts, in 49 of them, the friend; and one class asks.
+        assert_eq!(heavy.mentions, 1 + 49 + 1 + 1, "{heavy}");
+    }
+    assert_eq!(all[50].to_string(), "NetworkPolicy x/friend: 3 mentions");
+    assert_eq!(program.heaviest(3), all[..3]);
+    assert!(all[..50].is_sorted_by_key(|it| &it.policy), "those of one weight by name");
+    let total: usize = all.iter().map(|it| it.mentions).sum();
+    assert_eq!(total, capacity.memberships + capacity.terms, "none of them asks what another does");
+}
+
+/// Of generated policies of all kinds: whoever weighs something applies to somebody.
+#[test]
+fn weights_add_up() {
+    let mut found = 0;
+    for seed in 0..300 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 1500));
+        let program = program(options, &objects);
+        let capacity = program.capacity();
+        let weights = program.heaviest(usize::MAX);
+        assert!(weights.is_sorted_by(|a, b| a.mentions >= b.mentions), "seed {seed}");
+        for weight in &weights {
+            let applies = |it: &Policy| it.key == weight.policy;
+            assert!(program.profiles().any(|(_, profile)| profile.policies().any(applies)));
+            assert!(weight.mentions <= capacity.memberships + capacity.terms, "seed {seed}");
+        }
+        found += weights.len();
+    }
+    assert!(found > 100, "{found}");
 }
 
 #[test]

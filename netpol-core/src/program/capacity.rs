@@ -8,12 +8,15 @@ use crate::model::{Family, Name, PortRange, Protocol};
 
 use super::gate::Gate;
 use super::{
-    Class, ClassId, EndpointEntry, EndpointId, Identity, IdentityId, Known, Members, Profile,
-    Program,
+    AtomId, Class, ClassId, EndpointEntry, EndpointId, Identity, IdentityId, Known, Members,
+    Profile, Program, Segment, Stack,
 };
 
 /// How large a program is, and how much a backend would have to put into the kernel for it: to be known before
-/// anything is applied.
+/// anything is applied. Whose policies make it so large is told by [`Program::heaviest`].
+///
+/// Endpoints, identities, profiles and classes are numbered with 32 bits each. Their tables alone would take more than
+/// 100 GB before the numbers end, so that what limits a program is `bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capacity {
@@ -27,6 +30,11 @@ pub struct Capacity {
     pub exceptions: usize,
     /// Identities: kinds of other ends that policies tell apart.
     pub identities: usize,
+    /// What holds for identities, summed: a selector or block of a policy counts once for each identity that it
+    /// matches. It grows with the square of the policies where many except different parts of the same wide block.
+    pub memberships: usize,
+    /// What classes ask, summed: a selector or block of a policy counts once for each class that asks for it.
+    pub terms: usize,
     /// Addresses that mean something of their own: of endpoints, nodes and domain names.
     pub known_addresses: usize,
     /// CIDR blocks by which all other addresses are told apart.
@@ -56,6 +64,8 @@ impl Program {
             classes: self.classes().count(),
             exceptions: self.classes().map(|(_, class)| class.exceptions.len()).sum(),
             identities: self.identity_count(),
+            memberships: inner.identities.iter().map(|(_, it)| it.atoms.len()).sum(),
+            terms: self.classes().map(|(id, _)| self.stack(id).atoms().count()).sum(),
             known_addresses: inner.addresses.all_known().count(),
             blocks: inner.addresses.v4.len() + inner.addresses.v6.len(),
             set_elements_v4: elements(Family::V4).sum(),
@@ -97,6 +107,10 @@ impl Program {
             .classes
             .iter()
             .map(|(_, it)| size_of::<Class>() + it.exceptions.len() * size_of::<IdentityId>());
+        let stacks = self.classes().map(|(id, _)| self.stack(id)).map(|it| {
+            let segments = (it.admin.len() + it.baseline.len()) * size_of::<Segment>();
+            size_of::<Stack>() + segments + it.atoms().count() * size_of::<AtomId>()
+        });
         known.sum::<usize>()
             + blocks * size_of::<(IpNet, IdentityId)>()
             + identities.sum::<usize>()
@@ -105,18 +119,22 @@ impl Program {
             + hosts.sum::<usize>()
             + profiles.sum::<usize>()
             + classes.sum::<usize>()
+            + stacks.sum::<usize>()
     }
 }
 
 impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoints, profiles, classes, exceptions, .. } = self;
+        let Self { endpoints, profiles, classes, terms, exceptions, .. } = self;
         writeln!(
             f,
-            "{endpoints} endpoints, {profiles} profiles, {classes} classes with {exceptions} exceptions"
+            "{endpoints} endpoints, {profiles} profiles, {classes} classes with {terms} terms and {exceptions} exceptions"
         )?;
-        let Self { identities, known_addresses, blocks, .. } = self;
-        writeln!(f, "{identities} identities, {known_addresses} known addresses, {blocks} blocks")?;
+        let Self { identities, memberships, known_addresses, blocks, .. } = self;
+        writeln!(
+            f,
+            "{identities} identities with {memberships} memberships, {known_addresses} known addresses, {blocks} blocks"
+        )?;
         let Self { set_elements_v4, set_elements_v6, bytes, .. } = self;
         write!(
             f,

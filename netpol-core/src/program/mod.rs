@@ -32,6 +32,7 @@ mod shared;
 mod since;
 mod text;
 mod trace;
+mod weight;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -60,6 +61,7 @@ pub use partition::TrafficRange;
 pub use profile::{PortMap, Profile, ProfileId};
 pub use reach::{Party, Reach};
 pub use since::{Since, Slot};
+pub use weight::Weight;
 
 /// The compiled policies of a cluster, or of one node of it: see the [module](self).
 ///
