@@ -66,6 +66,17 @@ fn generation_of_now() -> u32 {
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }
 
+/// How much of a table is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Chains with their rules, and which sets there are.
+    Rules,
+    /// How many elements there are as well.
+    Sizes,
+    /// All.
+    Elements,
+}
+
 /// A network namespace: the device and the inode of its file.
 type Namespace = (u64, u64);
 
@@ -304,23 +315,24 @@ impl Nft {
         Monitor::open(self.options.table.clone(), self.socket.port()?)
     }
 
-    /// What is in force, counted. Reads all of it.
+    /// What is in force, counted. Reads all of it, and keeps nothing of the elements.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
     pub fn status(&mut self) -> Result<Status, Error> {
         let name = self.options.table.clone();
-        let (readers, _) = self.consistently(&name)?;
+        let (readers, _) = self.consistently(&name, Detail::Sizes)?;
         let tables = readers.into_iter().map(|(family, reader)| {
             let denied_egress = reader.count(|chain| is_denied_chain(chain, Direction::Egress));
             let denied_ingress = reader.count(|chain| is_denied_chain(chain, Direction::Ingress));
+            let elements = reader.size();
             let table = reader.finish();
             let status = TableStatus {
                 chains: table.chains.len(),
                 rules: table.chains.values().map(|chain| chain.rules.len()).sum(),
                 sets: table.sets.len(),
-                elements: table.sets.values().map(|set| set.elements.len()).sum(),
+                elements,
                 denied_egress,
                 denied_ingress,
             };
@@ -338,7 +350,7 @@ impl Nft {
     /// As [`read`](Self::read).
     pub fn counters(&mut self, program: &Program) -> Result<Vec<ClassCount>, Error> {
         let name = self.options.table.clone();
-        let (readers, _) = self.consistently(&name)?;
+        let (readers, _) = self.consistently(&name, Detail::Rules)?;
         let chains = counted_chains(program, &self.options);
         let counts = chains.into_iter().map(|(chain, (direction, class, profile))| {
             let (mut allowed, mut denied) = (Count::default(), Count::default());
@@ -376,7 +388,7 @@ impl Nft {
 
     /// Our tables and the generation they were read in.
     fn read_tables(&mut self, name: &Name) -> Result<(Option<Ruleset>, u32), Error> {
-        let (readers, generation) = self.consistently(name)?;
+        let (readers, generation) = self.consistently(name, Detail::Elements)?;
         let tables: BTreeMap<_, _> =
             readers.into_iter().map(|(family, reader)| (family, reader.finish())).collect();
         let ruleset = (!tables.is_empty()).then(|| Ruleset { name: name.clone(), tables });
@@ -384,14 +396,18 @@ impl Nft {
     }
 
     /// Dumps the tables of a name, as they all were in one generation.
-    fn consistently(&mut self, name: &Name) -> Result<(BTreeMap<Family, TableReader>, u32), Error> {
+    fn consistently(
+        &mut self,
+        name: &Name,
+        detail: Detail,
+    ) -> Result<(BTreeMap<Family, TableReader>, u32), Error> {
         for _ in 0..ATTEMPTS {
             let generation = self.socket.generation()?;
             let mut readers = BTreeMap::new();
             let mut consistent = true;
             for family in Family::ALL {
                 let Some(mut reader) = self.table(family, name)? else { continue };
-                consistent &= self.content(family, name, &mut reader)?;
+                consistent &= self.content(family, name, detail, &mut reader)?;
                 readers.insert(family, reader);
             }
             if consistent && self.socket.generation()? == generation {
@@ -422,6 +438,7 @@ impl Nft {
         &mut self,
         family: Family,
         name: &Name,
+        detail: Detail,
         reader: &mut TableReader,
     ) -> Result<bool, Error> {
         let name = name.as_str();
@@ -445,7 +462,8 @@ impl Nft {
             |w| w.text(uapi::set::TABLE, name),
             |message| reader.set(message),
         )?;
-        for set in reader.sets() {
+        let sets = if detail == Detail::Rules { Vec::new() } else { reader.sets() };
+        for set in sets {
             let dumped = socket.dump(
                 msg::GETSETELEM,
                 number,
@@ -453,8 +471,12 @@ impl Nft {
                     w.text(uapi::elem_list::TABLE, name);
                     w.text(uapi::elem_list::SET, set.as_str());
                 },
-                |message| reader.elements(message),
+                |message| match detail {
+                    Detail::Elements => reader.elements(message),
+                    Detail::Rules | Detail::Sizes => reader.count_elements(message),
+                },
             );
+            reader.end_of_set(&set);
             match dumped {
                 Ok(dumped) => consistent &= dumped,
                 // The set is gone since it was listed.

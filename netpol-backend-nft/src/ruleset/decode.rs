@@ -28,7 +28,10 @@ pub(crate) struct TableReader {
     family: Family,
     name: Name,
     table: Table,
-    elements: BTreeMap<Name, Vec<Element>>,
+    /// Those of the set that is being read.
+    elements: Vec<Element>,
+    /// How many elements were counted.
+    size: usize,
     /// By chain, and by the place of the rule in it.
     counts: BTreeMap<Name, Vec<(usize, Count)>>,
 }
@@ -57,7 +60,8 @@ impl TableReader {
         if flags & uapi::table::FLAG_DORMANT != 0 {
             table.foreign.push("the flag `dormant`".to_owned());
         }
-        Self { family, name, table, elements: BTreeMap::new(), counts: BTreeMap::new() }
+        let counts = BTreeMap::new();
+        Self { family, name, table, elements: Vec::new(), size: 0, counts }
     }
 
     /// The names of the sets seen so far.
@@ -119,19 +123,42 @@ impl TableReader {
         self.table.sets.insert(name, content);
     }
 
+    /// Some of the elements of a set. The others are to follow before [`end_of_set`](Self::end_of_set).
     pub(crate) fn elements(&mut self, message: Message<'_>) {
-        let at = message.attributes();
-        let Some(name) = self.own(at, elem_list::TABLE, elem_list::SET) else { return };
-        let list = self.elements.entry(name).or_default();
-        for (_, element) in at.nest(elem_list::ELEMENTS) {
-            let element = Attributes(element);
+        for element in self.each(message) {
             let Some(key) = element.nest(elem::KEY).get(data::VALUE) else { continue };
             let verdict = RawVerdict::decode(element.nest(elem::DATA)).and_then(verdict);
-            let flags = element.be32(elem::FLAGS).unwrap_or_default();
-            let end = flags & elem::FLAG_INTERVAL_END != 0;
             let comment = element.comment(elem::USERDATA, udata::ELEMENT_COMMENT).map(Comment::new);
-            list.push(Element { key: key.to_vec(), verdict, comment, end });
+            let element = Element { key: key.to_vec(), verdict, comment, end: is_end(element) };
+            self.elements.push(element);
         }
+    }
+
+    /// All elements of a set have been told.
+    pub(crate) fn end_of_set(&mut self, name: &Name) {
+        // At one key an interval ends before the next begins.
+        self.elements.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.end.cmp(&a.end)));
+        if let Some(set) = self.table.sets.get_mut(name) {
+            fill(&mut set.elements, &self.elements);
+        }
+        self.elements.clear();
+    }
+
+    /// Counts elements of a set without looking at what they are.
+    pub(crate) fn count_elements(&mut self, message: Message<'_>) {
+        self.size += self.each(message).filter(|element| !is_end(*element)).count();
+    }
+
+    /// How many elements were counted, intervals as one.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    fn each<'m>(&self, message: Message<'m>) -> impl Iterator<Item = Attributes<'m>> + use<'m> {
+        let at = message.attributes();
+        let own = self.own(at, elem_list::TABLE, elem_list::SET);
+        let list = own.map(|_| at.nest(elem_list::ELEMENTS));
+        list.into_iter().flatten().map(|(_, element)| Attributes(element))
     }
 
     /// What the counters of all rules of some chains say, in sum.
@@ -156,13 +183,7 @@ impl TableReader {
         [allowed, denied]
     }
 
-    pub(crate) fn finish(mut self) -> Table {
-        for (name, mut list) in self.elements {
-            let Some(set) = self.table.sets.get_mut(&name) else { continue };
-            // At one key an interval ends before the next begins.
-            list.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.end.cmp(&a.end)));
-            fill(&mut set.elements, &list);
-        }
+    pub(crate) fn finish(self) -> Table {
         self.table
     }
 
@@ -197,7 +218,11 @@ fn base(at: Attributes<'_>) -> Option<Base> {
 fn fill(elements: &mut Elements, list: &[Element]) {
     let single = |element: &Element| element_address(&element.key);
     match elements {
-        Elements::Addresses(all) => all.extend(list.iter().filter_map(single)),
+        Elements::Addresses(all) => {
+            // Most of all memory is here.
+            all.reserve_exact(list.len());
+            all.extend(list.iter().filter_map(single));
+        }
         Elements::AddressPairs(all) => all.extend(list.iter().filter_map(pair)),
         Elements::PairVerdicts(all) => all.extend(
             list.iter().filter_map(|element| Some((pair(element)?, element.verdict.clone()?))),
@@ -252,6 +277,11 @@ fn intervals(list: &[Element]) -> impl Iterator<Item = (&Element, Option<&Elemen
         .enumerate()
         .filter(|(_, element)| !element.end)
         .map(|(index, element)| (element, list.get(index + 1)))
+}
+
+/// Whether an element is where an interval ends.
+fn is_end(element: Attributes<'_>) -> bool {
+    element.be32(elem::FLAGS).unwrap_or_default() & elem::FLAG_INTERVAL_END != 0
 }
 
 fn element_address(key: &[u8]) -> Option<IpAddr> {
