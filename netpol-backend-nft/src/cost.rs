@@ -1,6 +1,6 @@
 //! What a rendering costs a packet, and why it is rendered so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use netpol_core::model::Family;
@@ -38,7 +38,17 @@ pub struct Cost {
 pub fn explain_cost(program: &Program, options: &Options) -> CostExplanation {
     let ruleset = render(program, options);
     let costs = ruleset.tables.iter().flat_map(|(family, table)| {
-        let sets = table.sets.iter().map(move |(name, set)| Cost::of_set(*family, name, set));
+        let statements = table.chains.values().flat_map(|chain| &chain.rules);
+        let statements = statements.flat_map(|rule| &rule.statements);
+        let blocks: BTreeSet<&Name> = statements
+            .filter_map(|statement| match statement {
+                Statement::BlockIn(_, _, set) => Some(set),
+                _ => None,
+            })
+            .collect();
+        let sets = table.sets.iter();
+        let sets =
+            sets.map(move |(name, set)| Cost::of_set(*family, name, set, blocks.contains(name)));
         let rules =
             table.chains.iter().flat_map(move |(name, it)| Cost::of_rules(*family, name, it));
         sets.chain(rules)
@@ -47,29 +57,37 @@ pub fn explain_cost(program: &Program, options: &Options) -> CostExplanation {
 }
 
 impl Cost {
-    fn of_set(family: Family, name: &Name, set: &Set) -> Self {
+    /// Of a set or map; whether it has `blocks` of one length.
+    fn of_set(family: Family, name: &Name, set: &Set, blocks: bool) -> Self {
         let elements = set.elements.len();
         let size = set.size.unwrap_or_default();
-        let key = match family {
-            Family::V4 => 4,
-            Family::V6 => 16,
-        };
         let (chosen, rejected) = match &set.elements {
+            Elements::Addresses(_) if blocks => (
+                price::of_block_hash(family, elements, size),
+                vec![
+                    price::of_address_rules(family, elements),
+                    price::of_address_intervals(family, elements),
+                ],
+            ),
             Elements::Addresses(_) | Elements::AddressVerdicts(_) => (
-                price::of_address_hash(elements, size, key),
-                vec![price::of_address_rules(elements), price::of_address_intervals(elements)],
+                price::of_address_hash(family, elements, size),
+                vec![
+                    price::of_address_rules(family, elements),
+                    price::of_address_intervals(family, elements),
+                ],
             ),
             Elements::InterfaceVerdicts(_) => (
-                price::of_address_hash(elements, size, 16),
-                vec![price::of_address_rules(elements)],
+                price::of_interface_hash(elements, size),
+                vec![price::of_interface_rules(elements)],
             ),
             Elements::AddressPairs(_) | Elements::PairVerdicts(_) => (
-                price::of_address_hash(elements, size, 2 * key),
-                vec![price::of_address_rules(2 * elements)],
+                price::of_pair_hash(family, elements, size),
+                vec![price::of_address_rules(family, 2 * elements)],
             ),
-            Elements::AddressRanges(_) => {
-                (price::of_address_intervals(elements), vec![price::of_address_rules(elements)])
-            }
+            Elements::AddressRanges(_) => (
+                price::of_address_intervals(family, elements),
+                vec![price::of_address_rules(family, elements)],
+            ),
             Elements::PortVerdicts(_) => (
                 price::of_port_hash(elements, size),
                 vec![price::of_port_rules(elements), price::of_port_intervals(elements)],
@@ -115,8 +133,9 @@ impl Cost {
             };
             of(count, price::of_port_rules(count), map)
         });
-        let intervals = price::of_address_intervals(blocks);
-        let blocks = (blocks > 0).then(|| of(blocks, price::of_address_rules(blocks), intervals));
+        let intervals = price::of_address_intervals(family, blocks);
+        let blocks =
+            (blocks > 0).then(|| of(blocks, price::of_address_rules(family, blocks), intervals));
         ports.chain(blocks).collect()
     }
 
@@ -127,8 +146,8 @@ impl Cost {
         match (self.chosen.look_up, prefix) {
             (LookUp::Rules, _) => "so few of them cost less by a rule each",
             (LookUp::Intervals, "blocks" | "closed") => {
-                "so many address blocks need intervals; single addresses are kept apart, so that a pod \
-                 costs a hash look-up and no commit grows with the blocks"
+                "so many address blocks of so many lengths need intervals; single addresses are kept \
+                 apart, so that a pod costs a hash look-up and no commit grows with the blocks"
             }
             (LookUp::Intervals, _) => {
                 "ranges wider than 16 ports; narrower ones are listed port by port, where a look-up \
@@ -140,6 +159,9 @@ impl Cost {
             (LookUp::Hash, "allow" | "deny") => {
                 "one union of all peers of a class: a pod that comes or goes is an element, and no \
                  rule changes"
+            }
+            (LookUp::Hash, "blocks") => {
+                "all blocks of one length are found by one look-up, however many they are"
             }
             (LookUp::Hash, _) => "exact keys that change one by one: a hash of a declared size",
         }

@@ -169,6 +169,15 @@ fn table(family: Family) -> Table {
                     Statement::Verdict(Verdict::Return),
                 ]
                 .into(),
+                [
+                    Statement::BlockIn(
+                        from,
+                        if family == Family::V4 { 24 } else { 61 },
+                        name("peers"),
+                    ),
+                    Statement::Verdict(Verdict::Accept),
+                ]
+                .into(),
                 [Statement::PairIn(name("self")), Statement::Verdict(Verdict::Accept)].into(),
                 [
                     Statement::AddressBetween(from, pick("10.0.0.0", "fd00::"), c),

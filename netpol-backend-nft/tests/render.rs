@@ -322,29 +322,56 @@ fn costs_are_explained() {
     }
 }
 
+/// What admits so many blocks, each of a length, and so many ports.
+fn with_blocks(count: u8, length: impl Fn(u8) -> u8) -> Program {
+    let blocks = (0..count).flat_map(|number| {
+        let (length, net) = (length(number), 2 * number);
+        let nets = [format!("192.{net}.0.0/{length}"), format!("2001:db8:{net}::/{}", length + 32)];
+        nets.map(|net| Peer::Block(Block::new(net.parse().expect("a block"), [])))
+    });
+    let ports: Vec<_> =
+        (0..u16::from(count)).map(|number| (80 + 2 * number, 80 + 2 * number)).collect();
+    let objects = Objects {
+        endpoints: vec![endpoint("db", ["10.0.0.1", "fd00::1"])],
+        policies: vec![policy("db", Some(vec![rule(blocks.collect(), &ports)]), None)],
+        ..Objects::default()
+    };
+    compile(&Cluster::from_objects(Readings::default(), objects), Scope::Node(name("here")))
+}
+
 /// A few ports or blocks have a rule each; many are in a set.
 #[test]
 fn the_cheapest_rendering_is_chosen() {
     for count in 1..=40_u8 {
-        let blocks = (0..count).map(|number| {
-            let net = format!("192.0.{}.0/24", 2 * number).parse().expect("a block");
-            Peer::Block(Block::new(net, []))
-        });
-        let ports: Vec<_> =
-            (0..u16::from(count)).map(|number| (80 + 2 * number, 80 + 2 * number)).collect();
-        let objects = Objects {
-            endpoints: vec![endpoint("db", ["10.0.0.1", "fd00::1"])],
-            policies: vec![policy("db", Some(vec![rule(blocks.collect(), &ports)]), None)],
-            ..Objects::default()
-        };
-        let cluster = Cluster::from_objects(Readings::default(), objects);
-        let program = compile(&cluster, Scope::Node(name("here")));
+        let program = with_blocks(count, |_| 24);
         let ruleset = render(&program, &Options::default());
         assert_eq!(verify(&ruleset, &program, &Options::default()), [], "{count}");
-        let table = &ruleset.tables[&Family::V4];
-        let has = |prefix: &str| table.sets.keys().any(|it| it.as_str().starts_with(prefix));
-        assert_eq!(has("blocks"), count > 10, "{count}");
-        assert_eq!(has("tcp"), count > 2, "{count}");
+        for (family, most) in [(Family::V4, 2), (Family::V6, 1)] {
+            let table = &ruleset.tables[&family];
+            let has = |prefix: &str| table.sets.keys().any(|it| it.as_str().starts_with(prefix));
+            assert_eq!(has("blocks-"), count > most, "{count}");
+            assert_eq!(has("tcp"), count > 2, "{count}");
+            assert!(table.sets.values().all(|set| !set.elements.is_interval()), "{count}");
+        }
+    }
+}
+
+/// The blocks of each length are in a hash set, but for a few of them, which have rules; blocks of very
+/// many lengths are in one interval set.
+#[test]
+fn blocks_are_found_by_their_lengths() {
+    for lengths in 1..=12_u8 {
+        let program =
+            with_blocks(120, |number| if number == 0 { 16 } else { 17 + number % lengths });
+        let ruleset = render(&program, &Options::default());
+        assert_eq!(verify(&ruleset, &program, &Options::default()), [], "{lengths}");
+        for (family, most) in [(Family::V4, 5), (Family::V6, 3)] {
+            let table = &ruleset.tables[&family];
+            let sets = table.sets.keys().filter(|it| it.as_str().starts_with("blocks"));
+            let intervals = table.sets.values().filter(|set| set.elements.is_interval()).count();
+            let expected = if lengths > most { (1, 1) } else { (usize::from(lengths), 0) };
+            assert_eq!((sets.count(), intervals), expected, "{family:?}, {lengths}");
+        }
     }
 }
 

@@ -40,10 +40,10 @@ fn join(cluster: &mut Cluster, number: u8) {
     cluster.upsert_endpoint(peer);
 }
 
-/// From the peers and from so many blocks, on ports in many wide ranges.
+/// From the peers and from so many blocks of many lengths, on ports in many wide ranges.
 fn with_blocks(blocks: u8) -> Policy {
     let blocks = (0..blocks).map(|number| {
-        let block = format!("192.168.{number}.0/25").parse().expect("a block");
+        let block = format!("192.168.{number}.0/{}", 25 + number % 8).parse().expect("a block");
         Peer::Block(Block::new(block, []))
     });
     let peers = blocks.chain([Peer::Pods(pods("peer"))]).collect();

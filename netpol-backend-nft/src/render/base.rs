@@ -22,6 +22,8 @@ pub(super) struct BaseChains {
     pub(super) family: Family,
     /// Hosts are policed.
     pub(super) hosts: bool,
+    /// Endpoints known by address are judged for what they send, and for what they receive.
+    pub(super) judges: [bool; 2],
     /// Some endpoints are judged by others' policies when they reach themselves.
     pub(super) own: bool,
     /// Some endpoints are known by their interfaces.
@@ -34,7 +36,9 @@ impl BaseChains {
     /// Endpoints send to the host through `input` and receive from it through `output`; the host's
     /// own addresses occur on the other sides only where host-network endpoints are policed.
     pub(super) fn chains(&self) -> BTreeMap<Name, Chain> {
-        let Self { family, hosts, own, interfaces, ref closed } = *self;
+        let Self { family, hosts, judges: [judges_sent, judges_received], own, interfaces, .. } =
+            *self;
+        let closed = &self.closed;
         let mut chains = BTreeMap::new();
         for hook in Hook::ALL {
             let (name, comment, sends, receives) = match hook {
@@ -56,7 +60,7 @@ impl BaseChains {
             if own {
                 rules.push([Statement::PairMap(own_map())].into());
             }
-            if sends {
+            if sends && judges_sent {
                 let map = dispatch_map(Direction::Egress);
                 rules.push([Statement::AddressMap(Side::Source, map)].into());
             }
@@ -67,7 +71,7 @@ impl BaseChains {
                 let map = interface_map(Direction::Ingress);
                 rules.push([Statement::InterfaceMap(Side::Destination, map)].into());
             }
-            if receives {
+            if receives && judges_received {
                 let map = dispatch_map(Direction::Ingress);
                 rules.push([Statement::AddressMap(Side::Destination, map)].into());
             }

@@ -90,6 +90,12 @@ impl Dispatch {
         self.know(family, source, first, difference);
     }
 
+    /// Whether endpoints are known by address that are judged for what they send, and for what they
+    /// receive.
+    pub(super) fn by_address(&self) -> [bool; 2] {
+        self.sides.each_ref().map(|side| !side.by_address.is_empty())
+    }
+
     fn enter(&mut self, entrances: BTreeMap<Interface, Chain>, difference: &mut TableDifference) {
         let gone = self.entrances.keys().filter(|it| !entrances.contains_key(*it));
         difference.chains.extend(gone.map(|interface| (entrance(interface), None)));

@@ -13,9 +13,10 @@
 //! A new connection costs one look-up by address, one by port and one by the other end's address,
 //! however many policies there are; a packet of a known connection costs one comparison.
 //!
-//! **Few have a rule each, many are a set.** Up to two ports or ten blocks cost less by a rule each than
-//! in a map or an interval set: [`price`](crate::price) decides. Single addresses are always in a set,
-//! so that no rule changes when a pod comes or goes.
+//! **Few have a rule each, many are a set.** Up to two ports, or two blocks of one length, cost less by
+//! a rule each than in a hash; blocks of so many lengths that a hash for each would cost more are in
+//! an interval set: [`price`](crate::price) decides. Single addresses are always in a set, so that no
+//! rule changes when a pod comes or goes.
 //!
 //! **Who is an endpoint?** Its address tells, or the [interface](Options::interfaces) that its packets
 //! come in and go out by; then it can send by no other address. In [ranges](Options::deny_unknown) that
@@ -51,6 +52,7 @@
 //! they do not leave different things behind is tested over generated histories.
 
 mod base;
+mod blocks;
 mod dispatch;
 mod exits;
 mod interfaces;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use netpol_core::model::Family;
 use netpol_core::program::{ClassId, Members, Program, Single, Verdict as Decision};
 
+use super::blocks::Blocks;
 use super::exits::Exits;
 use super::key::{ContentKey, name};
 use super::ports::Peers;
 use super::size;
 use crate::name::Name;
-use crate::price;
 use crate::ruleset::{
     Chain, Elements, Rule, Set, SetDifference, Side, Statement, TableDifference, Verdict,
 };
@@ -32,35 +32,33 @@ impl ClassKeys {
     }
 }
 
-/// The three ways in which a class knows addresses, in the order in which they are asked.
+/// The two lists of a class, in the order in which they are asked; behind them come its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum List {
     Allow,
     Deny,
-    Blocks,
 }
 
-impl Part {
-    const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Blocks];
+impl List {
+    const ALL: [Self; 2] = [Self::Allow, Self::Deny];
 
     /// The two directions of a class share its sets.
     fn set(self, key: ContentKey) -> Name {
         let prefix = match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
-            Self::Blocks => "blocks",
         };
         name(prefix, key)
     }
 }
 
-/// What is to be said of the other end, as far as rules have to know: by which sets, and which blocks
-/// have a rule each.
+/// What is to be said of the other end, as far as rules have to know: which lists there are, and in which
+/// ways blocks are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     default: Decision,
-    parts: [bool; 3],
-    ruled: Arc<[(IpAddr, IpAddr)]>,
+    lists: [bool; 2],
+    blocks: Arc<Blocks>,
 }
 
 /// A class as it is rendered.
@@ -71,15 +69,17 @@ pub(super) struct PeerSets {
     pub(super) uses: usize,
     /// `default` and `ranges` of its members.
     ranges: Members,
-    /// The ranges, if they are so few that a rule each costs less than a set.
-    ruled: Arc<[(IpAddr, IpAddr)]>,
+    /// The ranges, as they are looked up.
+    blocks: Arc<Blocks>,
     /// How many addresses are listed to be allowed, and to be denied.
     listed: [usize; 2],
     /// What was listed and is listed no more, and the other way round.
     changed: [Moves; 2],
-    /// Which sets there are by now.
-    shown: [bool; 3],
-    /// All of its members, where its sets have to be made or made anew.
+    /// Which lists there are by now.
+    shown: [bool; 2],
+    /// The blocks of which there are sets by now.
+    shown_blocks: Arc<Blocks>,
+    /// All of its members, where its lists have to be made or made anew.
     fresh: Option<Members>,
 }
 
@@ -102,9 +102,10 @@ impl PeerSets {
         let members = program.members(id, family);
         let ranges = Members { allow: Vec::new(), deny: Vec::new(), ..members.clone() };
         let listed = [members.allow.len(), members.deny.len()];
-        let (uses, changed, shown) = (0, Default::default(), [false; 3]);
-        let ruled = ruled(&ranges);
-        Self { key, uses, ranges, ruled, listed, changed, shown, fresh: Some(members) }
+        let (uses, changed, shown) = (0, Default::default(), [false; 2]);
+        let blocks = Arc::new(Blocks::new(family, &ranges.ranges));
+        let (shown_blocks, fresh) = (Arc::default(), Some(members));
+        Self { key, uses, ranges, blocks, listed, changed, shown, shown_blocks, fresh }
     }
 
     pub(super) fn peers(&self) -> Peers {
@@ -117,10 +118,8 @@ impl PeerSets {
     }
 
     pub(super) fn shape(&self) -> Shape {
-        let [allow, deny] = self.listed.map(|count| count > 0);
-        let in_set = !self.ranges.ranges.is_empty() && self.ruled.is_empty();
-        let parts = [allow, deny, in_set];
-        Shape { default: self.ranges.default, parts, ruled: Arc::clone(&self.ruled) }
+        let lists = self.listed.map(|count| count > 0);
+        Shape { default: self.ranges.default, lists, blocks: Arc::clone(&self.blocks) }
     }
 
     /// Looks at its blocks again. They are few and change rarely, so all of its sets are made anew.
@@ -129,7 +128,7 @@ impl PeerSets {
         if ranges != self.ranges {
             let members = program.members(id, family);
             self.listed = [members.allow.len(), members.deny.len()];
-            self.ruled = ruled(&ranges);
+            self.blocks = Arc::new(Blocks::new(family, &ranges.ranges));
             self.ranges = ranges;
             self.fresh = Some(members);
         }
@@ -169,66 +168,50 @@ impl PeerSets {
         family: Family,
         difference: &mut TableDifference,
     ) {
-        let wanted = if self.uses > 0 { self.shape().parts } else { [false; 3] };
+        let wanted = if self.uses > 0 { self.shape().lists } else { [false; 2] };
         let appears = wanted.iter().zip(&self.shown).any(|(wanted, shown)| *wanted && !shown);
         if appears && self.fresh.is_none() {
             self.fresh = Some(program.members(id, family));
         }
-        let [allow, deny] = std::mem::take(&mut self.changed);
-        let (mut allow, mut deny) = (Some(allow), Some(deny));
         let mut fresh = self.fresh.take();
-        for (index, part) in Part::ALL.into_iter().enumerate() {
-            let is_wanted = wanted.get(index).copied().unwrap_or_default();
-            let Some(shown) = self.shown.get_mut(index) else { continue };
+        let changed = std::mem::take(&mut self.changed);
+        let lists = List::ALL.into_iter().zip(changed).zip(wanted).zip(self.listed);
+        for ((((list, moves), is_wanted), count), shown) in lists.zip(&mut self.shown) {
             let was_shown = std::mem::replace(shown, is_wanted);
-            let moves = match part {
-                Part::Allow => allow.take(),
-                Part::Deny => deny.take(),
-                Part::Blocks => None,
+            let change = match (was_shown, is_wanted, &mut fresh) {
+                (false, false, _) => continue,
+                (true, false, _) => SetDifference::Gone,
+                (_, true, Some(members)) => SetDifference::Whole(whole(list, members)),
+                (_, true, None) if moves.removed.is_empty() && moves.added.is_empty() => continue,
+                (_, true, None) => {
+                    let Moves { mut removed, mut added } = moves;
+                    removed.sort_unstable();
+                    added.sort_unstable();
+                    let size = Some(size::of(count));
+                    let [removed, added] = [removed, added].map(Elements::Addresses);
+                    SetDifference::Elements { removed, added, size }
+                }
             };
-            let change = match (was_shown, is_wanted) {
-                (false, false) => continue,
-                (true, false) => SetDifference::Gone,
-                (_, true) => match &mut fresh {
-                    Some(members) => SetDifference::Whole(whole(part, members)),
-                    None => match moves.filter(|it| !it.removed.is_empty() || !it.added.is_empty())
-                    {
-                        Some(Moves { mut removed, mut added }) => {
-                            removed.sort_unstable();
-                            added.sort_unstable();
-                            let count = self.listed.get(index).copied().unwrap_or_default();
-                            let size = Some(size::of(count));
-                            let [removed, added] = [removed, added].map(Elements::Addresses);
-                            SetDifference::Elements { removed, added, size }
-                        }
-                        None => continue,
-                    },
-                },
-            };
-            difference.sets.insert(part.set(self.key), change);
+            difference.sets.insert(list.set(self.key), change);
+        }
+        let wanted = if self.uses > 0 { Arc::clone(&self.blocks) } else { Arc::default() };
+        if wanted != self.shown_blocks {
+            let before = std::mem::replace(&mut self.shown_blocks, wanted).sets(self.key);
+            let gone = before.into_keys().map(|name| (name, SetDifference::Gone));
+            difference.sets.extend(gone);
+            let now = self.shown_blocks.sets(self.key).into_iter();
+            difference.sets.extend(now.map(|(name, set)| (name, SetDifference::Whole(set))));
         }
     }
 }
 
-fn ruled(members: &Members) -> Arc<[(IpAddr, IpAddr)]> {
-    let count = members.ranges.len();
-    if price::of_address_rules(count).is_least(price::of_address_intervals(count)) {
-        members.ranges.iter().map(|range| (*range.start(), *range.end())).collect()
-    } else {
-        Arc::new([])
-    }
-}
-
-fn whole(part: Part, members: &mut Members) -> Set {
-    let elements = match part {
-        Part::Allow => Elements::Addresses(std::mem::take(&mut members.allow)),
-        Part::Deny => Elements::Addresses(std::mem::take(&mut members.deny)),
-        Part::Blocks => Elements::AddressRanges(
-            members.ranges.iter().map(|range| (*range.start(), *range.end())).collect(),
-        ),
+fn whole(list: List, members: &mut Members) -> Set {
+    let addresses = match list {
+        List::Allow => std::mem::take(&mut members.allow),
+        List::Deny => std::mem::take(&mut members.deny),
     };
-    let size = (!elements.is_interval()).then(|| size::of(elements.len()));
-    Set { comment: None, size, elements }
+    let size = Some(size::of(addresses.len()));
+    Set { comment: None, size, elements: Elements::Addresses(addresses) }
 }
 
 impl Shape {
@@ -248,20 +231,17 @@ impl Shape {
             Rule { statements: statements.into_iter().flatten().collect(), comment: None }
         };
         let mut rules = Vec::new();
-        for (part, is_there) in Part::ALL.into_iter().zip(self.parts) {
-            let decision = match part {
-                Part::Allow => Decision::Allow,
-                Part::Deny => Decision::Deny,
-                Part::Blocks => self.default.opposite(),
+        for (list, is_there) in List::ALL.into_iter().zip(self.lists) {
+            let decision = match list {
+                List::Allow => Decision::Allow,
+                List::Deny => Decision::Deny,
             };
             if is_there {
-                rules.push(ends(Some(Statement::AddressIn(side, part.set(key))), decision));
+                rules.push(ends(Some(Statement::AddressIn(side, list.set(key))), decision));
             }
         }
-        for (first, last) in self.ruled.iter() {
-            let block = Statement::AddressBetween(side, *first, *last);
-            rules.push(ends(Some(block), self.default.opposite()));
-        }
+        let blocks = self.blocks.statements(side, key).into_iter();
+        rules.extend(blocks.map(|block| ends(Some(block), self.default.opposite())));
         rules.push(ends(None, self.default));
         Chain { base: None, comment: None, rules }
     }

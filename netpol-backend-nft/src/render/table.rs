@@ -406,7 +406,8 @@ impl TableRenderer {
         let closed = closed_ranges(&source.options.deny_unknown.ranges, self.family);
         let own = !self.own.is_empty();
         let interfaces = !source.options.interfaces.is_empty();
-        let base = BaseChains { family: self.family, hosts, own, interfaces, closed };
+        let judges = self.dispatch.by_address();
+        let base = BaseChains { family: self.family, hosts, judges, own, interfaces, closed };
         if self.base.is_none() {
             let self_traffic = source.now.options().self_traffic;
             for direction in Direction::ALL {

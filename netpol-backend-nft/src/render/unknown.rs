@@ -50,10 +50,10 @@ pub(super) fn rules(direction: Direction, ranges: &[(IpAddr, IpAddr)]) -> Vec<Ru
         let is_unknown = Statement::AddressNotIn(side, known_set());
         [in_range, is_unknown, Statement::Verdict(denied.clone())].into()
     };
-    if ranges.is_empty() {
-        Vec::new()
-    } else if price::of_address_rules(ranges.len())
-        .is_least(price::of_address_intervals(ranges.len()))
+    let Some((first, _)) = ranges.first() else { return Vec::new() };
+    let family = Family::of(*first);
+    if price::of_address_rules(family, ranges.len())
+        .is_least(price::of_address_intervals(family, ranges.len()))
     {
         let ranges = ranges.iter();
         ranges.map(|(first, last)| rule(Statement::AddressBetween(side, *first, *last))).collect()

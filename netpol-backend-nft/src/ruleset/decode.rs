@@ -438,6 +438,16 @@ fn raise_one<'a, 'b>(
             let side = sides.into_iter().find(|side| interface(*side) == *key)?;
             (Statement::InterfaceMap(side, set(name)?), rest)
         }
+        [
+            load,
+            E::Mask { mask, xor },
+            E::Lookup { set: name, result: Found::Matches },
+            rest @ ..,
+        ] => {
+            let [mask, xor] = [element_address(mask)?, element_address(xor)?];
+            let length = ipnet::ip_mask_to_prefix(mask).ok().filter(|_| xor.is_unspecified())?;
+            (Statement::BlockIn(side_of(load)?, length, set(name)?), rest)
+        }
         [load, E::Lookup { set: name, result: Found::Matches }, rest @ ..] => {
             (Statement::AddressIn(side_of(load)?, set(name)?), rest)
         }

@@ -6,6 +6,7 @@ use nix::libc::{AF_INET, AF_INET6};
 
 use super::{
     Base, Chain, Comment, Elements, Family, Hook, Name, Rule, Set, Side, Statement, Verdict,
+    netmask,
 };
 use crate::plan::Change;
 use crate::wire::batch::Batch;
@@ -408,6 +409,12 @@ pub(super) fn lower(family: Family, statement: &Statement, mut emit: impl FnMut(
         }
         Statement::AddressIn(side, set) => {
             emit(address(family, *side, expr::REG_1));
+            emit(Expression::Lookup { set: set.as_str(), result: Found::Matches });
+        }
+        Statement::BlockIn(side, length, set) => {
+            let [mask, xor] = [netmask(family, *length), netmask(family, 0)].map(|it| octets(&it));
+            emit(address(family, *side, expr::REG_1));
+            emit(Expression::Mask { mask: mask.as_slice(), xor: xor.as_slice() });
             emit(Expression::Lookup { set: set.as_str(), result: Found::Matches });
         }
         Statement::AddressNotIn(side, set) => {

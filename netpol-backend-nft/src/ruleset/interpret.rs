@@ -11,6 +11,7 @@ use netpol_core::model::Traffic;
 
 use super::{
     Chain, Elements, Family, Hook, Interface, Name, Rule, Ruleset, Side, Statement, Table, Verdict,
+    netmask,
 };
 
 /// The kernel's limit on nested jumps; it refuses rulesets that could go deeper.
@@ -272,6 +273,10 @@ impl<'a> Walk<'a> {
                 },
                 Statement::AddressIn(side, set) => self.contains(set, self.address(*side))?,
                 Statement::AddressNotIn(side, set) => !self.contains(set, self.address(*side))?,
+                Statement::BlockIn(side, length, set) => {
+                    let mask = netmask(Family::of(self.packet.source), *length);
+                    self.contains(set, masked(self.address(*side), mask))?
+                }
                 Statement::AddressBetween(side, first, last) => {
                     (*first..=*last).contains(&self.address(*side))
                 }
@@ -413,5 +418,13 @@ impl Transport {
         match self {
             Self::Port(protocol, _) | Self::Icmp(protocol, _) | Self::Other(protocol) => protocol,
         }
+    }
+}
+
+fn masked(address: IpAddr, mask: IpAddr) -> IpAddr {
+    match (address, mask) {
+        (IpAddr::V4(address), IpAddr::V4(mask)) => (address & mask).into(),
+        (IpAddr::V6(address), IpAddr::V6(mask)) => (address & mask).into(),
+        (address, _) => address,
     }
 }

@@ -11,8 +11,9 @@ mod interpret;
 mod text;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use netpol_core::backend::proof::Path;
 pub use netpol_core::model::Family;
 
@@ -239,6 +240,9 @@ pub enum Statement {
     AddressIn(Side, Name),
     /// `ip saddr != @set`: the address is not in the set.
     AddressNotIn(Side, Name),
+    /// `ip saddr & 255.255.255.0 == @set`: the first address of the block of so many bits that the
+    /// address is in, is in the set.
+    BlockIn(Side, u8, Name),
     /// `ip saddr 192.0.2.1-192.0.2.7`: the address is one from the first to the last.
     AddressBetween(Side, IpAddr, IpAddr),
     /// `th dport 80-90`: the destination port is one from the first to the last.
@@ -277,7 +281,9 @@ impl Statement {
     #[must_use]
     pub fn set(&self) -> Option<&Name> {
         match self {
-            Self::AddressIn(_, set) | Self::AddressNotIn(_, set) => Some(set),
+            Self::AddressIn(_, set) | Self::AddressNotIn(_, set) | Self::BlockIn(_, _, set) => {
+                Some(set)
+            }
             Self::AddressMap(_, set) | Self::InterfaceMap(_, set) => Some(set),
             Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
             _ => None,
@@ -286,12 +292,23 @@ impl Statement {
 
     pub(crate) fn set_mut(&mut self) -> Option<&mut Name> {
         match self {
-            Self::AddressIn(_, set) | Self::AddressNotIn(_, set) => Some(set),
+            Self::AddressIn(_, set) | Self::AddressNotIn(_, set) | Self::BlockIn(_, _, set) => {
+                Some(set)
+            }
             Self::AddressMap(_, set) | Self::InterfaceMap(_, set) => Some(set),
             Self::PairIn(set) | Self::PairMap(set) | Self::PortMap(set) => Some(set),
             _ => None,
         }
     }
+}
+
+/// The mask of the first so many bits.
+pub(super) fn netmask(family: Family, length: u8) -> IpAddr {
+    let all: IpAddr = match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    IpNet::new(all, length).map_or(all, |net| net.netmask())
 }
 
 /// Which address of a packet, or which interface: where it enters the host, or leaves it.

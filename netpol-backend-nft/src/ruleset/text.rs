@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     AddressVerdict, Base, Chain, Comment, Elements, Family, Hook, Name, Rule, Ruleset, Set, Side,
-    Statement, Table, Verdict,
+    Statement, Table, Verdict, netmask,
 };
 
 /// Elements are wrapped at about this column.
@@ -204,6 +204,9 @@ fn write_statement(
         }
         Statement::AddressIn(side, set) => write!(f, "{ip} {} @{set}", side_name(*side)),
         Statement::AddressNotIn(side, set) => write!(f, "{ip} {} != @{set}", side_name(*side)),
+        Statement::BlockIn(side, length, set) => {
+            write!(f, "{ip} {} & {} == @{set}", side_name(*side), netmask(family, *length))
+        }
         Statement::AddressBetween(side, first, last) => {
             write!(f, "{ip} {} {}", side_name(*side), range(first, last))
         }
