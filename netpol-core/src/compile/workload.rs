@@ -169,11 +169,24 @@ impl Workloads {
 
     /// The workloads that a pod selector matches.
     pub(super) fn matching(&self, selector: &PodSelector) -> Vec<WorkloadId> {
-        let of_namespace = |inhabited: &Inhabited| {
-            let ids = inhabited.workloads.iter().map(WorkloadId);
-            let matching =
-                ids.filter(|id| self.get(*id).is_some_and(|it| selector.pods.matches(&it.labels)));
-            matching.collect::<Vec<_>>()
+        let count = |sets: &[&SortedSet<u32>]| sets.iter().map(|set| set.len()).sum::<usize>();
+        let by_label = self.by_label.candidates(&selector.pods);
+        let labelled = count(&by_label);
+        let listed = || by_label.iter().flat_map(|set| set.iter());
+        let matches =
+            |id: &u32| self.ids.get(*id).is_some_and(|it| selector.pods.matches(&it.labels));
+        // Labels are all over the heap, and the index is not: what it rules out is not looked at.
+        let of_namespace = |inhabited: &Inhabited| -> Vec<WorkloadId> {
+            let inside = &inhabited.workloads;
+            if selector.pods.is_everything() {
+                return inside.iter().map(WorkloadId).collect();
+            }
+            if labelled < inside.len() {
+                let ids = listed().filter(|id| inside.contains(*id));
+                return ids.filter(matches).map(WorkloadId).collect();
+            }
+            let ids = inside.iter().filter(|id| by_label.iter().any(|set| set.contains(*id)));
+            ids.filter(matches).map(WorkloadId).collect()
         };
         let namespaces = match &selector.namespaces {
             NamespaceScope::Named(name) => {
@@ -181,16 +194,14 @@ impl Workloads {
             }
             NamespaceScope::Matching(namespaces) => namespaces,
         };
-        let count = |sets: &[&SortedSet<u32>]| sets.iter().map(|set| set.len()).sum::<usize>();
         let by_namespace = self.namespaces_by_label.candidates(namespaces);
-        let by_label = self.by_label.candidates(&selector.pods);
-        if count(&by_namespace) <= count(&by_label) {
+        if count(&by_namespace) <= labelled {
             let ids = by_namespace.into_iter().flat_map(SortedSet::iter);
             let inhabited = ids.filter_map(|id| self.namespaces.get(id as usize)?.as_ref());
             let matching = inhabited.filter(|it| namespaces.matches(&it.labels));
             return matching.flat_map(of_namespace).collect();
         }
-        let ids = by_label.into_iter().flat_map(SortedSet::iter).map(WorkloadId);
+        let ids = listed().map(WorkloadId);
         let matches = |id: &WorkloadId| {
             self.get(*id).is_some_and(|it| {
                 let labels = self.namespace_labels(&it.namespace);

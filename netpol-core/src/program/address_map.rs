@@ -14,6 +14,8 @@ use super::Known;
 pub(crate) struct AddressMap<K> {
     seeds: [u64; 2],
     shards: Arc<[Shard<K>]>,
+    /// How many buckets most shards have.
+    buckets: usize,
     len: usize,
 }
 
@@ -30,11 +32,13 @@ struct Bucket<K> {
 const LANES: usize = 4;
 const _: () = assert!(size_of::<Bucket<u32>>() == 64, "a bucket is one cache line");
 
-/// Buckets of a new shard.
-const BUCKETS: usize = 256;
-/// Entries per shard, on average, at which their number is doubled: few enough for most to be in the first bucket that
-/// is looked at.
-const FULL: usize = BUCKETS * LANES / 2;
+/// Buckets of a shard while there are few of them: a change that touches many addresses copies many shards.
+const BUCKETS: usize = 64;
+/// Shards from which on they get larger and not more, up to four times as large: whatever is changed, the array is copied.
+const SHARDS: usize = 256;
+/// Entries per bucket, on average, at which the room is doubled: few enough for most to be in the first bucket that is
+/// looked at.
+const FULL: usize = LANES / 2;
 /// Buckets that are looked at for an address at most; a shard with no place in so many gets wider.
 const FAR: usize = 8;
 
@@ -42,7 +46,7 @@ impl<K: Copy + Default> Default for AddressMap<K> {
     fn default() -> Self {
         let random = RandomState::default();
         let seeds = [random.hash_one(0_u64), random.hash_one(1_u64)];
-        Self { seeds, shards: Arc::new([empty_shard(4)]), len: 0 }
+        Self { seeds, shards: Arc::new([empty_shard(4)]), buckets: BUCKETS, len: 0 }
     }
 }
 
@@ -69,7 +73,7 @@ impl<K: Copy + Default + Eq + Into<u128>> AddressMap<K> {
     }
 
     pub(crate) fn insert(&mut self, key: K, known: Known) {
-        if self.len >= self.shards.len() * FULL {
+        if self.len >= self.shards.len() * self.buckets * FULL {
             self.double();
         }
         let hash = hash_of(self.seeds, key);
@@ -105,8 +109,12 @@ impl<K: Copy + Default + Eq + Into<u128>> AddressMap<K> {
     }
 
     fn double(&mut self) {
-        let doubled = std::iter::repeat_with(|| empty_shard(BUCKETS));
-        let doubled = doubled.take(self.shards.len() * 2).collect();
+        let mut count = self.shards.len();
+        match count >= SHARDS && self.buckets < 4 * BUCKETS {
+            true => self.buckets *= 2,
+            false => count *= 2,
+        }
+        let doubled = std::iter::repeat_with(|| empty_shard(self.buckets)).take(count).collect();
         let old = std::mem::replace(&mut self.shards, doubled);
         self.len = 0;
         for (key, known) in old.iter().flat_map(|shard| entries(shard)) {
@@ -320,7 +328,25 @@ mod tests {
             keys().for_each(|(it, key)| map.insert(key, Known::new(IdentityId(it))));
             assert!(keys().all(|(it, key)| map.get(key).map(|it| it.identity().0) == Some(it)));
             let buckets: usize = map.shards.iter().map(|shard| shard.len()).sum();
-            assert!(buckets <= 16 * BUCKETS, "{buckets} buckets, with {shift}");
+            assert!(buckets <= 40 * BUCKETS, "{buckets} buckets, with {shift}");
         }
+    }
+
+    /// Ever more room, in ever more shards, in larger ones, and in more again.
+    #[test]
+    fn room_is_doubled_in_two_ways() {
+        let mut map = AddressMap::<u32>::default();
+        let mut sizes = Vec::new();
+        for key in 0..140_000 {
+            map.insert(key, Known::new(IdentityId(key)));
+            let size = (map.shards.len(), map.buckets);
+            if sizes.last() != Some(&size) {
+                sizes.push(size);
+            }
+        }
+        let shards = [1, 2, 4, 8, 16, 32, 64, 128, 256].map(|shards| (shards, 64));
+        let larger = [(256, 128), (256, 256), (512, 256)];
+        assert_eq!(sizes, [&shards[..], &larger].concat());
+        assert!((0..140_000).all(|key| map.get(key).map(|it| it.identity().0) == Some(key)));
     }
 }

@@ -36,6 +36,9 @@ impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
     where
         K: Borrow<Q>,
     {
+        if self.len == 0 {
+            return None;
+        }
         self.shards.get(self.shard(key))?.get(key)
     }
 

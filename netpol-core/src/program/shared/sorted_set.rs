@@ -34,6 +34,13 @@ impl<T: Copy + Ord> SortedSet<T> {
         }
     }
 
+    pub(crate) fn contains(&self, value: T) -> bool {
+        match self {
+            Self::Short(values) => values.contains(&value),
+            Self::Long(chunks) => chunks.contains(value),
+        }
+    }
+
     /// In ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = T> {
         let (short, long) = match self {
@@ -234,6 +241,7 @@ mod tests {
                 assert_eq!(set.remove(value), model.remove(&value));
             }
             assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
+            assert_eq!(set.contains(value), model.contains(&value));
             if step % 200 == 0 || (model.len() < 9 && step % 3 == 0) {
                 assert!(set.iter().eq(model.iter().copied()));
                 for (held, of_held) in &earlier {
