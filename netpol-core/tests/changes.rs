@@ -548,6 +548,84 @@ fn observations_of_domain_names_expire() {
     }
 }
 
+/// C-PEER-5: what was observed before a policy asks for it counts as well, and is forgotten with what it stands for.
+#[test]
+fn a_policy_may_ask_for_a_name_that_is_known() {
+    type Event = fn(&mut Live);
+    let events: [Event; 4] = [
+        |cluster| cluster.observe_domain(&seen("www.example.org", "192.0.2.1"), Some(100)),
+        |cluster| cluster.observe_domain(&seen("db.example.org", "192.0.2.2"), None),
+        |cluster| {
+            let pattern = DomainPattern::new("*.example.org");
+            cluster.upsert_policy(forbid("f", "team=x", Peer::Domain(pattern)));
+        },
+        |cluster| cluster.upsert_endpoint(pod("x/new", "app=new", "10.0.0.3")),
+    ];
+    for order in orders(events.len()) {
+        let mut cluster = cluster();
+        for at in &order {
+            events[*at](&mut cluster);
+            // Every program on the way is compared as well.
+            allows(&mut cluster, "10.0.0.3", "192.0.2.1");
+        }
+        for last in ["192.0.2.1", "192.0.2.2"] {
+            assert!(!allows(&mut cluster, "10.0.0.3", last), "{order:?}");
+        }
+        cluster.expire_domains(100);
+        assert!(allows(&mut cluster, "10.0.0.3", "192.0.2.1"), "{order:?}");
+        assert!(!allows(&mut cluster, "10.0.0.3", "192.0.2.2"), "{order:?}");
+    }
+}
+
+fn seen(name: &str, at: &str) -> DomainName {
+    DomainName::new(name, address(at))
+}
+
+/// NP-PORT-8: a name of a port means what destinations declare, whoever comes first and goes last.
+#[test]
+fn names_of_ports_follow_those_who_declare_them() {
+    fn declaring(path: &str, at: &str) -> Endpoint {
+        let mut pod = pod(path, "app=web", at);
+        pod.ports = vec![DeclaredPort { name: "web".into(), protocol: Protocol::Tcp, number: 80 }];
+        pod
+    }
+    type Event = fn(&mut Live);
+    let events: [Event; 3] = [
+        |cluster| {
+            let mut policy = isolate("x/p", "app=a", vec![]);
+            let named = PortMatch::Named(Some(Protocol::Tcp), "web".into());
+            let rule = Rule {
+                name: None,
+                action: Action::Accept,
+                peers: Peers::Everyone,
+                ports: Ports::AnyOf(vec![named]),
+            };
+            (policy.ingress, policy.egress) = (None, Some(vec![rule]));
+            cluster.upsert_policy(policy);
+        },
+        |cluster| cluster.upsert_endpoint(declaring("y/d", "10.0.1.2")),
+        |cluster| cluster.upsert_endpoint(declaring("y/e", "10.0.1.3")),
+    ];
+    for order in orders(events.len()) {
+        let mut cluster = cluster();
+        for at in &order {
+            events[*at](&mut cluster);
+            allows(&mut cluster, "10.0.0.1", "10.0.1.2");
+        }
+        assert!(allows(&mut cluster, "10.0.0.1", "10.0.1.2"), "{order:?}");
+        assert!(allows(&mut cluster, "10.0.0.1", "10.0.1.3"), "{order:?}");
+        assert!(!allows(&mut cluster, "10.0.0.1", "10.0.1.1"), "{order:?}");
+        for name in ["d", "e"] {
+            cluster.remove_endpoint("y", name, "");
+            allows(&mut cluster, "10.0.0.1", "10.0.1.2");
+        }
+        cluster.upsert_endpoint(pod("y/d", "app=web", "10.0.1.2"));
+        assert!(!allows(&mut cluster, "10.0.0.1", "10.0.1.2"), "{order:?}");
+        cluster.upsert_endpoint(declaring("y/d", "10.0.1.2"));
+        assert!(allows(&mut cluster, "10.0.0.1", "10.0.1.2"), "{order:?}");
+    }
+}
+
 /// M8: what a cluster says of itself is what it was given.
 #[test]
 fn a_cluster_gives_back_what_it_was_given() {
