@@ -146,13 +146,10 @@ impl Compiler {
 
     fn change_policy(&mut self, cluster: &Cluster, key: &PolicyKey, redefined: bool) {
         let new = cluster.policies.get(key).cloned();
-        let old = self.policies.get(key);
-        if !redefined && old == new.as_ref() {
+        if !redefined && self.policies.get(key) == new.as_ref() {
             return;
         }
-        if old.is_some()
-            && let Some(old) = self.policies.remove(key, &mut self.atoms)
-        {
+        if let Some(old) = self.policies.remove(key, &mut self.atoms) {
             self.touch_subjects(old.subject.selector());
         }
         if let Some(policy) = new {

@@ -230,6 +230,7 @@ impl<'a> Comparison<'a> {
         });
         compared.clone()
     }
+
     /// The peers of each cut as they are told of, neighbouring addresses joined.
     fn told(
         &self,
