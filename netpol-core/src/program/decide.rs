@@ -160,17 +160,22 @@ impl Program {
         if own_node && self.is_own_node(subject, peer, peer_end) {
             return Some(Exempt::OwnNode);
         }
-        let may_be_itself = asked.itself && self.inner.options.self_traffic == SelfTraffic::Allowed;
+        if !asked.itself || self.inner.options.self_traffic != SelfTraffic::Allowed {
+            return None;
+        }
         let atoms = self.inner.identities.get(peer.identity().0).map(|it| &*it.atoms);
         let stack = self.stack(asked.class);
-        (may_be_itself && stack.denies_by_network_policy(atoms.unwrap_or_default()))
-            .then_some(Exempt::Itself)
+        stack.denies_by_network_policy(atoms.unwrap_or_default()).then_some(Exempt::Itself)
     }
 
     fn is_own_node(&self, subject: Known, peer: Known, peer_end: &End) -> bool {
+        // Most who ask are outside of the cluster: of them nothing else has to come from memory.
+        let nodes = self.nodes_of(peer, peer_end);
+        if nodes.is_empty() {
+            return false;
+        }
         let entry = subject.endpoint().and_then(|id| self.entry(id));
-        let node = entry.and_then(|entry| entry.node);
-        node.is_some_and(|node| self.nodes_of(peer, peer_end).contains(&node))
+        entry.and_then(|entry| entry.node).is_some_and(|node| nodes.contains(&node))
     }
 
     /// The nodes whose address an end is, unless an ordinary endpoint has it.
