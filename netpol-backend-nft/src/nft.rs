@@ -131,13 +131,20 @@ impl Nft {
         before.clone_from(closed);
     }
 
-    /// Sets [`Options::interfaces`] for the calls of [`sync`](Self::sync) that follow. The first of them
-    /// renders and compares all there is, unless nothing differs.
-    pub fn dispatch_by_interface(&mut self, interfaces: BTreeMap<IpAddr, Interface>) {
-        if self.options.interfaces != interfaces {
-            self.options.interfaces = interfaces;
-            self.renderer = None;
+    /// Sets [`Options::interfaces`] for the calls of [`sync`](Self::sync) that follow. Endpoints that get,
+    /// lose or change their interfaces are looked at alone; if there were none before, or are none now,
+    /// the first call renders and compares all there is.
+    pub fn dispatch_by_interface(&mut self, interfaces: &BTreeMap<IpAddr, Interface>) {
+        let before = &mut self.options.interfaces;
+        if before == interfaces {
+            return;
         }
+        let some = !before.is_empty() && !interfaces.is_empty();
+        self.renderer = self.renderer.take().filter(|_| some);
+        if let Some(renderer) = &mut self.renderer {
+            renderer.dispatch_by_interface(interfaces);
+        }
+        before.clone_from(interfaces);
     }
 
     /// Makes the kernel judge packets as the program does, by the transactions of a

@@ -132,7 +132,7 @@ fn interfaces_stand_for_endpoints() {
         let fenced = objects::with_block("198.18.0.0/16");
         let receives = objects::policy("b", Some(vec![on_80("a"), fenced]), None);
         let mut kernel = testbed.in_node("n", open).expect("a node");
-        kernel.dispatch_by_interface(attached.into());
+        kernel.dispatch_by_interface(&attached.into());
         for (policy, source, destination, port, expected) in [
             (&sends, own, beyond, 80, true),
             (&sends, own, beyond, 81, false),

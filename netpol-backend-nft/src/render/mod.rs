@@ -242,6 +242,12 @@ impl Renderer {
         self.options.deny_unknown.except.clone_from(except);
     }
 
+    /// Changes [`Options::interfaces`], of which there are some before and after.
+    pub(crate) fn dispatch_by_interface(&mut self, interfaces: &BTreeMap<IpAddr, Interface>) {
+        self.moved = true;
+        self.options.interfaces.clone_from(interfaces);
+    }
+
     /// The tables before the first program.
     pub(crate) fn empty(&self) -> Ruleset {
         let comment = Comment::new("Kubernetes network policies; managed, do not edit");
@@ -336,6 +342,10 @@ mod tests {
 
     use super::*;
 
+    fn tap(number: u8) -> Interface {
+        Interface::new(&format!("tap{}", number % 5)).unwrap()
+    }
+
     /// Options that differ in all that rendering depends on.
     fn options(seed: u64) -> Options {
         let log =
@@ -345,7 +355,6 @@ mod tests {
         let deny_unknown = ranges.iter().map(|range| range.parse().unwrap()).collect();
         let (audit, counters) = (seed & 8 == 0, seed & 16 == 0);
         // Every second address has an interface, some of which are shared.
-        let tap = |number: u8| Interface::new(&format!("tap{}", number % 5)).unwrap();
         let attached = (0..200_u8).step_by(2).filter(|_| seed & 64 == 0);
         let interfaces = attached.map(|number| ([10, 0, 0, number].into(), tap(number)));
         let interfaces = interfaces.collect();
@@ -379,6 +388,16 @@ mod tests {
                 let lent = (0..12).filter(|_| choices.one_in(6)).map(|it| [10, 0, 0, it].into());
                 options.deny_unknown.except = lent.collect();
                 renderer.deny_except(&options.deny_unknown.except);
+                if !options.interfaces.is_empty() {
+                    let attached = (1..24).filter_map(|at| {
+                        let moved = u8::from(choices.one_in(8));
+                        let is_there = !choices.one_in(6);
+                        is_there.then(|| ([10, 0, 0, at].into(), tap(at / 2 + moved)))
+                    });
+                    let never = ([192, 0, 2, 1].into(), tap(0));
+                    options.interfaces = attached.chain([never]).collect();
+                    renderer.dispatch_by_interface(&options.interfaces);
+                }
                 let difference = renderer.update(program, None);
                 for (family, difference) in &difference {
                     let before = kept.tables.get(family).unwrap();
