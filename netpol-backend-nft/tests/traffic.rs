@@ -14,7 +14,7 @@ mod wire;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use netpol_backend_nft::{Interface, Nft};
+use netpol_backend_nft::Nft;
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
 use netpol_core::model::{Flow, Traffic, name};
@@ -114,14 +114,7 @@ fn interfaces_stand_for_endpoints() {
         // The fence comes in by the same interface as what is tried.
         let [fence, own, other, beyond] =
             ["198.18.0.1", "10.9.0.1", "10.9.0.2", "10.9.1.1"].map(ip);
-        let routes = || std::fs::read_to_string("/proc/thread-self/net/route").expect("routes");
-        let routes = testbed.in_node("n", routes).expect("a node");
-        let [inside, outside] = ["010012C6", "00000000"].map(|destination| {
-            let mut routes = routes.lines().map(|route| route.split_whitespace());
-            let name = routes
-                .find_map(|mut route| route.next().filter(|_| route.next() == Some(destination)));
-            Interface::new(name.expect("a route")).expect("an interface")
-        });
+        let [inside, outside] = wire::interfaces(&testbed);
         let attached = [(fence, inside.clone()), (own, inside), (beyond, outside)];
         let mut cluster = Cluster::default();
         for (called, address) in [("fence", fence), ("a", own), ("b", beyond)] {

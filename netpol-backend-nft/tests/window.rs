@@ -11,11 +11,14 @@
 
 #[path = "support/length.rs"]
 mod length;
+#[path = "support/objects.rs"]
+mod objects;
 mod support;
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,15 +26,16 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use length::{first_seed, length};
-use netpol_backend_nft::{Interference, Nft, Process};
+use netpol_backend_nft::{Interface, Interference, Nft, Process};
 use netpol_core::backend::Closed;
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::compile;
-use netpol_core::model::{Flow, Traffic};
-use netpol_core::program::{EndpointEntry, Program};
+use netpol_core::model::{Flow, Traffic, name};
+use netpol_core::program::{EndpointEntry, Program, Scope};
 use netpol_core::testing::{Choices, edit, flows_of_interest, world};
+use netpol_testbed::Testbed;
 use support::{busiest_node, in_namespace, open};
-use wire::{Probe, Wire};
+use wire::{FENCE, Probe, Wire};
 
 /// Programs that take turns, each a change of the one before.
 const PROGRAMS: usize = 6;
@@ -60,9 +64,25 @@ impl Length {
 
 /// Programs, and packets with what each program says about them.
 struct Scene {
-    /// What comes into force together: a program, and where nobody may say anything whom it does not know.
-    programs: Vec<(Program, Closed)>,
+    programs: Vec<InForce>,
     probes: Vec<(Probe, Vec<bool>)>,
+}
+
+/// What comes into force together.
+struct InForce {
+    program: Program,
+    /// Where nobody may say anything whom the program does not know.
+    closed: Closed,
+    /// By which interfaces endpoints are known.
+    interfaces: BTreeMap<IpAddr, Interface>,
+}
+
+impl InForce {
+    fn write(&self, kernel: &mut Nft) {
+        kernel.deny_unknown(&self.closed);
+        kernel.dispatch_by_interface(&self.interfaces);
+        kernel.sync(&self.program).expect("written");
+    }
 }
 
 impl Scene {
@@ -74,20 +94,75 @@ impl Scene {
         let scope = busiest_node(&objects);
         let ranges = ["10.0.0.0/16", "fd00::/32"].iter().filter(|_| seed % 2 == 1);
         let ranges: Vec<IpNet> = ranges.map(|range| range.parse().expect("a range")).collect();
-        let programs: Vec<(Program, Closed)> = (0..PROGRAMS)
+        let programs: Vec<InForce> = (0..PROGRAMS)
             .map(|_| {
                 let cluster = Cluster::from_objects(options, objects.clone());
                 edit(&mut choices, &mut objects, &other);
                 let known = flows.iter().filter_map(|flow| Some(Probe::of(flow)?.source));
                 let lent = known.filter(|_| choices.one_in(4));
                 let closed = Closed { ranges: ranges.clone(), except: lent.collect() };
-                (compile(&cluster, scope.clone()), closed)
+                let program = compile(&cluster, scope.clone());
+                InForce { program, closed, interfaces: BTreeMap::new() }
             })
             .collect();
         let probes = flows.iter().filter_map(|flow| {
             let probe = Probe::of(flow)?;
-            let verdicts = programs.iter().map(|(it, closed)| passes(it, flow, probe, closed));
+            let verdicts = programs.iter().map(|it| passes(&it.program, flow, probe, &it.closed));
             Some((probe, verdicts.collect())).filter(|_| is_told_apart(flow))
+        });
+        Self { probes: choose(probes.collect()), programs }
+    }
+
+    /// Endpoints that are known by interfaces, which appear, disappear, and move from address to address:
+    /// what comes in by `inside` has to come from an address that is known to be behind it.
+    fn by_interface(seed: u64, inside: &Interface) -> Self {
+        let mut choices = Choices::from_seed(seed, 3000);
+        let elsewhere = Interface::new("elsewhere").expect("an interface");
+        let [senders, receivers] = [(0, 12), (1, 4)].map(|(net, count)| {
+            (1..=count).map(|at| IpAddr::from([10, 9, net, at])).collect::<Vec<_>>()
+        });
+        let app = |address: &IpAddr| format!("pod-{address}");
+        let mut nobody = Cluster::default();
+        let fence = IpAddr::from(FENCE[0]);
+        for address in senders.iter().chain(&receivers).chain([&fence]) {
+            nobody.upsert_endpoint(objects::pod(&app(address), "n", &[*address]));
+        }
+        let on_80 = |address: &IpAddr| objects::on_tcp(80, objects::with_pods(&app(address)));
+        let programs: Vec<InForce> = (0..PROGRAMS)
+            .map(|_| {
+                let mut cluster = nobody.clone();
+                let mut some = |all: &[IpAddr]| -> Vec<IpAddr> {
+                    all.iter().filter(|_| choices.one_in(2)).copied().collect()
+                };
+                for sender in some(&senders) {
+                    let peers = some(&receivers).iter().map(on_80).collect();
+                    cluster.upsert_policy(objects::policy(&app(&sender), None, Some(peers)));
+                }
+                for receiver in some(&receivers) {
+                    let peers = some(&senders).iter().map(on_80).chain([on_80(&fence)]).collect();
+                    cluster.upsert_policy(objects::policy(&app(&receiver), Some(peers), None));
+                }
+                let attached = senders.iter().filter_map(|address| match choices.pick(5) {
+                    0 => None,
+                    1 => Some((*address, elsewhere.clone())),
+                    _ => Some((*address, inside.clone())),
+                });
+                let interfaces = attached.chain([(fence, inside.clone())]).collect();
+                let program = compile(&cluster, Scope::Node(name("n")));
+                InForce { program, closed: Closed::default(), interfaces }
+            })
+            .collect();
+        let pairs = senders.iter().flat_map(|from| receivers.iter().map(move |to| (*from, *to)));
+        let probes = pairs.flat_map(|(source, destination)| {
+            [80, 81].map(|port| Probe { source, destination, traffic: Traffic::tcp(port) })
+        });
+        let probes = probes.map(|probe| {
+            let flow = Flow::new(probe.source, probe.destination, probe.traffic);
+            let verdicts = programs.iter().map(|it| {
+                let is_inside = it.interfaces.get(&probe.source) == Some(inside);
+                is_inside && it.program.decide(&flow).is_allowed()
+            });
+            (probe, verdicts.collect())
         });
         Self { probes: choose(probes.collect()), programs }
     }
@@ -146,9 +221,7 @@ impl History {
             let next = choices.pick(scene.programs.len());
             self.programs.lock().expect("no panic").push(next);
             self.begun.store(change + 1, Ordering::SeqCst);
-            let (program, closed) = &scene.programs[next];
-            kernel.deny_unknown(closed);
-            kernel.sync(program).expect("written");
+            scene.programs[next].write(kernel);
             self.ended.store(change + 1, Ordering::SeqCst);
         }
     }
@@ -172,12 +245,15 @@ struct Figures {
     time: Duration,
 }
 
-fn take_turns(scene: &Scene, seed: u64, length: &Length, figures: &mut Figures) {
-    let (testbed, mut wire) = Wire::through_a_node();
+fn take_turns(
+    (testbed, mut wire): (Testbed, Wire),
+    scene: &Scene,
+    seed: u64,
+    length: &Length,
+    figures: &mut Figures,
+) {
     let mut kernel = testbed.in_node("n", open).expect("a node");
-    let (program, closed) = &scene.programs[0];
-    kernel.deny_unknown(closed);
-    kernel.sync(program).expect("written");
+    scene.programs[0].write(&mut kernel);
     let history = History { programs: Mutex::new(vec![0]), ..History::default() };
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -207,26 +283,44 @@ fn take_turns(scene: &Scene, seed: u64, length: &Length, figures: &mut Figures) 
     figures.time += start.elapsed();
 }
 
+/// Scenes until there are enough changes and packets.
+fn take_all_turns(length: &Length, scene: impl Fn(u64, &Testbed) -> Scene) {
+    let mut figures = Figures::default();
+    for seed in first_seed().. {
+        let way = Wire::through_a_node();
+        let scene = scene(seed, &way.0);
+        if scene.probes.len() < BURST {
+            continue;
+        }
+        take_turns(way, &scene, seed, length, &mut figures);
+        if figures.changes >= length.changes && figures.packets >= length.packets {
+            break;
+        }
+    }
+    let Figures { packets, decisive, changes, time } = figures;
+    assert!(decisive > packets / 100, "{decisive} of {packets} packets met a change");
+    let rate = packets as f64 / time.as_secs_f64();
+    eprintln!("{packets} packets ({rate:.0} per second), {decisive} of them while one of");
+    eprintln!("{changes} changes was under way: each as a program in force said");
+}
+
 #[test]
 fn no_packet_is_misjudged() {
     in_namespace("no_packet_is_misjudged", || {
-        let length = Length::wanted();
-        let mut figures = Figures::default();
-        for seed in first_seed().. {
-            let scene = Scene::new(seed);
-            if scene.probes.len() < BURST {
-                continue;
-            }
-            take_turns(&scene, seed, &length, &mut figures);
-            if figures.changes >= length.changes && figures.packets >= length.packets {
-                break;
-            }
-        }
-        let Figures { packets, decisive, changes, time } = figures;
-        assert!(decisive > packets / 100, "{decisive} of {packets} packets met a change");
-        let rate = packets as f64 / time.as_secs_f64();
-        eprintln!("{packets} packets ({rate:.0} per second), {decisive} of them while one of");
-        eprintln!("{changes} changes was under way: each as a program in force said");
+        take_all_turns(&Length::wanted(), |seed, _| Scene::new(seed));
+    });
+}
+
+/// The same where endpoints are known by their interfaces, a tenth as long.
+#[test]
+fn no_packet_is_misjudged_that_comes_in_by_an_interface() {
+    in_namespace("no_packet_is_misjudged_that_comes_in_by_an_interface", || {
+        let Length { changes, turn, packets } = Length::wanted();
+        let length = Length { changes: changes / 10, turn, packets: packets / 10 };
+        take_all_turns(&length, |seed, testbed| {
+            let [inside, _] = wire::interfaces(testbed);
+            Scene::by_interface(seed, &inside)
+        });
     });
 }
 
@@ -237,12 +331,11 @@ fn a_flushed_table_is_back_at_once() {
     in_namespace("a_flushed_table_is_back_at_once", || {
         let fits = |scene: &Scene| scene.probes.iter().any(|(_, verdicts)| !verdicts[0]);
         let scene = (0..).map(Scene::new).find(fits).expect("there is one");
-        let [(program, closed), ..] = scene.programs.as_slice() else { return };
+        let [first, ..] = scene.programs.as_slice() else { return };
         let denied = scene.probes.iter().find(|(_, verdicts)| !verdicts[0]).expect("it fits").0;
         let (testbed, mut wire) = Wire::through_a_node();
         let mut kernel = testbed.in_node("n", open).expect("a node");
-        kernel.deny_unknown(closed);
-        kernel.sync(program).expect("written");
+        first.write(&mut kernel);
         let mut monitor =
             testbed.in_node("n", || kernel.monitor()).expect("a node").expect("heard");
         let over = AtomicBool::new(false);
@@ -254,7 +347,7 @@ fn a_flushed_table_is_back_at_once() {
                 while !over.load(Ordering::SeqCst) {
                     match monitor.wait(Some(Duration::from_millis(20))).expect("heard") {
                         Some(Interference::By(Some(process))) => {
-                            let report = kernel.sync(program).expect("repaired");
+                            let report = kernel.sync(&first.program).expect("repaired");
                             assert!(report.interfered && report.steps > 0, "{report:?}");
                             repaired.lock().expect("no panic").push(process);
                         }

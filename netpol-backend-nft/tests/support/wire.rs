@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use netpol_backend_nft::Interface;
 use netpol_core::model::{End, Flow, Protocol, Traffic};
 use netpol_testbed::{Node, Place, Pod, Testbed, Topology};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,7 +34,8 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// From where to where fences go: addresses that are kept for benchmarks (RFC 2544).
-const FENCE: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)];
+pub(crate) const FENCE: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)];
 /// Longer than any machine holds up a packet.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Where source ports begin, and how many there are; no flow goes to any of them.
@@ -339,6 +341,19 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
             (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
         })
+    })
+}
+
+/// The interfaces of the node in between by which packets come in and go out.
+pub(crate) fn interfaces(testbed: &Testbed) -> [Interface; 2] {
+    let routes = || std::fs::read_to_string("/proc/thread-self/net/route").expect("routes");
+    let routes = testbed.in_node("n", routes).expect("a node");
+    // Of 198.18.0.1, where fences come from, and of all the others.
+    ["010012C6", "00000000"].map(|destination| {
+        let mut routes = routes.lines().map(|route| route.split_whitespace());
+        let name =
+            routes.find_map(|mut route| route.next().filter(|_| route.next() == Some(destination)));
+        Interface::new(name.expect("a route")).expect("an interface")
     })
 }
 
