@@ -88,6 +88,10 @@ fn plan() -> Vec<(Rules, Scene, Vec<Aim>)> {
         for (shape, most) in shapes {
             plan.push((ours, Scene { shape, ..plain(family, 1000) }, new(most)));
         }
+        for shape in [Shape::Plain, Shape::BothDirections] {
+            let scene = Scene { shape, ..plain(family, 1000) };
+            plan.push((Rules::ByInterface, scene, vec![(Sent::New, None)]));
+        }
     }
     for (by, most) in [(LEGACY, 1.25), (BY_NFT, 1.35)] {
         for policies in [10, 100, 1000] {
@@ -167,7 +171,7 @@ fn figures(rows: &[Row], medians: &[f64]) -> Vec<Figure> {
         let alike = |it: &Row| it.rules.by() == row.rules.by() && it.scene.family == scene.family;
         match row.rules {
             Rules::Dropped | Rules::Established(_) => figures.push(Figure::new(name, median, "ns")),
-            Rules::Ours(_) => {
+            Rules::Ours(_) | Rules::ByInterface => {
                 let sent =
                     if row.sent == Sent::Established { Sent::Established } else { Sent::New };
                 let base = of(&|it| {

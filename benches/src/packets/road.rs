@@ -107,10 +107,10 @@ impl Road {
         self.testbed.in_node("node", work)
     }
 
-    /// The node's end of the link to the receiver.
-    pub fn receivers_device(&self) -> Result<String> {
-        let links = self.in_node(pod_links)??;
-        Ok(links.last().context("no link to the receiver")?.0.clone())
+    /// The node's ends of the links to the sender and to the receiver.
+    pub fn devices(&self) -> Result<[String; 2]> {
+        let names = self.in_node(pod_links)??.into_iter().map(|(name, _)| name);
+        <[String; 2]>::try_from(names.collect::<Vec<_>>()).ok().context("a pod has no link")
     }
 
     /// Sends so many packets, or fewer if that takes longer than the time; tells what one took.

@@ -1,17 +1,19 @@
 //! Whose rules are on a node, and how they come there.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use netpol_backend_iptables::Variant;
-use netpol_backend_nft::Nft;
+use netpol_backend_nft::{Interface, Nft};
 use netpol_core::model::Family;
 
 use super::rivals::{Script, calico, calico_nft, kube_router, kube_router_nft, linear_nft};
 use super::road::{Road, feed};
-use super::scene::Scene;
+use super::scene::{LOCAL_PODS, Scene};
 
 /// Whose rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum Rules {
     Established(By),
     /// Ours.
     Ours(By),
+    /// Ours by nftables, where pods are known by their interfaces.
+    ByInterface,
     /// kube-router's.
     KubeRouter(By),
     /// Calico's.
@@ -66,14 +70,18 @@ impl Drop for LockFile {
 impl Rules {
     /// Puts the rules for a scene on the node of a road.
     pub fn load(self, road: &Road, scene: &Scene, lock: &LockFile) -> Result<()> {
-        if self == Self::Ours(By::Nft) {
+        if matches!(self, Self::Ours(By::Nft) | Self::ByInterface) {
             let program = scene.program();
+            let mut options = netpol_backend_nft::Options::default();
+            if self == Self::ByInterface {
+                options.interfaces = interfaces(scene, &road.devices()?)?;
+            }
             return road.in_node(|| -> Result<()> {
-                Nft::open(netpol_backend_nft::Options::default())?.sync(&program)?;
+                Nft::open(options)?.sync(&program)?;
                 Ok(())
             })?;
         }
-        let script = self.script(scene, &road.receivers_device()?)?;
+        let script = self.script(scene, &road.devices()?[1])?;
         road.in_node(|| -> Result<()> {
             if !script.sets.is_empty() {
                 feed(Command::new("ipset").arg("restore"), &script.sets)?;
@@ -92,7 +100,7 @@ impl Rules {
     /// What enforces them.
     pub fn by(self) -> By {
         match self {
-            Self::Dropped | Self::Linear => By::Nft,
+            Self::Dropped | Self::ByInterface | Self::Linear => By::Nft,
             Self::Established(by) | Self::Ours(by) | Self::KubeRouter(by) | Self::Calico(by) => by,
         }
     }
@@ -113,7 +121,7 @@ impl Rules {
             Self::Established(By::Iptables(_)) => only(
                 "*filter\n-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n",
             ),
-            Self::Ours(_) => {
+            Self::Ours(_) | Self::ByInterface => {
                 let options = netpol_backend_iptables::Options::default();
                 let mut ruleset = netpol_backend_iptables::render(&scene.program(), &options);
                 ruleset.tables.retain(|family, _| *family == scene.family);
@@ -131,6 +139,22 @@ impl Rules {
     }
 }
 
+/// By which interfaces the pods of the node are known, two of which are there.
+fn interfaces(
+    scene: &Scene,
+    [sender, receiver]: &[String; 2],
+) -> Result<BTreeMap<IpAddr, Interface>> {
+    let known = (0..LOCAL_PODS).map(|number| {
+        let interface = match scene.local(number) {
+            address if address == scene.sender() => Interface::new(sender),
+            address if address == scene.receiver() => Interface::new(receiver),
+            _ => Interface::new(&format!("local-{number}")),
+        };
+        Ok((scene.local(number), interface?))
+    });
+    known.collect()
+}
+
 impl fmt::Display for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = match self.by() {
@@ -142,6 +166,7 @@ impl fmt::Display for Rules {
             Self::Dropped => write!(f, "dropped"),
             Self::Established(_) => write!(f, "established-only.{by}"),
             Self::Ours(_) => write!(f, "{by}"),
+            Self::ByInterface => write!(f, "{by}-by-interface"),
             Self::KubeRouter(_) => write!(f, "kube-router.{by}"),
             Self::Calico(_) => write!(f, "calico.{by}"),
             Self::Linear => write!(f, "linear.{by}"),
