@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A new connection costs one look-up by address, one by port and one by the other end's address,
-//! however many policies there are; a packet of a known connection costs one comparison.
+//! however many policies there are; a packet of a known connection costs one comparison. Base chains
+//! ask for a direction only if somebody is judged in it.
 //!
 //! **Few have a rule each, many are a set.** Up to two ports, or two blocks of one length, cost less by
 //! a rule each than in a hash; blocks of so many lengths that a hash for each would cost more are in
