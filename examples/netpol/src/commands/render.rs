@@ -14,6 +14,9 @@ use crate::host::{BackendArgs, Desired, HostArgs, LogArgs, Surroundings};
 use crate::peer::Peer;
 use crate::world::{Party, World};
 
+/// How many policies are named that make the program large.
+const HEAVIEST: usize = 5;
+
 /// Print what would be written to the kernel
 ///
 /// In the syntax of the backend's own tool, such as `netpol render -f k8s/ | nft -c -f -`; needs no privileges. The
@@ -30,7 +33,8 @@ pub(crate) struct RenderArgs {
     /// Only what is there for one pod: namespace/pod or namespace/deploy/name
     #[arg(long, value_name = "POD")]
     endpoint: Option<Peer>,
-    /// Print what it costs packets and memory instead, set by set, and why it is rendered so (nft)
+    /// Print what it costs packets and memory instead, set by set, why it is rendered so, and which policies make it
+    /// large (nft)
     #[arg(long)]
     explain_cost: bool,
 }
@@ -50,6 +54,10 @@ pub(crate) fn run(args: &RenderArgs, out: &mut impl Write) -> Result<Exit, Failu
         let cost = backend::explain_cost(args.backend.backend, &options, &program);
         let unknown = || Failure::usage(anyhow!("--explain-cost: that is known of nft only"));
         write!(out, "{}", cost.ok_or_else(unknown)?)?;
+        writeln!(out, "\n{}; most of it is about", program.capacity())?;
+        for weight in program.heaviest(HEAVIEST) {
+            writeln!(out, "  {weight}")?;
+        }
         return Ok(if complete { Exit::Success } else { Exit::BadInput });
     }
     let text = backend::render(args.backend.backend, &options, &program);

@@ -103,6 +103,7 @@ pub(crate) fn from_nothing_to_flushed() {
         cost.code == 0 && cost.out.starts_with("look-up ") && cost.out.contains(" ns, "),
         "{cost:#?}"
     );
+    assert!(cost.out.contains("; most of it is about\n  NetworkPolicy x/"), "{cost:#?}");
     let cost = scene.netpol("render", &["--explain-cost", "--backend", "iptables"]);
     assert_eq!(cost.code, 2, "{cost:#?}");
     assert_eq!(scene.netpol("render", &["--endpoint", "10.0.0.1"]).code, 2);
