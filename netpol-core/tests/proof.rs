@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
 
+use netpol_core::backend::Closed;
 use netpol_core::backend::proof::{Boundaries, Mismatch, Packet, Path, Standing, verify};
 use netpol_core::model::{
     Action, Block, Direction, End, Endpoint, Family, Flow, Labels, NamespaceScope, Objects,
@@ -468,4 +469,45 @@ fn mismatches_in_words() {
         assert_eq!((told.text.as_str(), told.to_string().as_str()), (text, text));
         assert_eq!(told.flow, text.contains("->").then(|| flow.clone()));
     }
+}
+
+/// What is closed is denied but for endpoints and exceptions. Rules that forget of either, or of the ranges, are found.
+#[test]
+fn what_is_closed_is_denied() {
+    let ranges = ["10.0.0.0/8", "fd00::/16"].map(|it| it.parse().expect("a range"));
+    let except = ["10.200.0.1", "fd00::200:1"].map(|it| it.parse().expect("an address"));
+    let closed = Closed { ranges: ranges.into(), except: except.into() };
+    let of_ranges = Closed { except: BTreeSet::new(), ..closed.clone() };
+    let mut overdone = 0;
+    for seed in 0..30 {
+        let (objects, options) = world(&mut Choices::from_seed(seed, 1500));
+        let program = program(options, &objects);
+        let ports = ports(&program);
+        let is_known = |address| {
+            is_judged(&program, address)
+                || program.same_host(address).any(|it| is_judged(&program, it))
+        };
+        let judge = |packet: &Packet, closed: &Closed| {
+            let is_closed = |address| closed.contains(address) && !is_known(address);
+            let unknown = packet.path != Path::FromHost && is_closed(packet.source)
+                || packet.path != Path::ToHost && is_closed(packet.destination);
+            let passes = passes(&program, &ports, packet);
+            passes && (!unknown || packet.standing == Standing::Established)
+        };
+        for family in Family::ALL {
+            let found = |told: &Closed, rules: &Closed| {
+                let mut boundaries = Boundaries::new(family);
+                boundaries.closed(told);
+                mismatches(&program, family, boundaries, |packet| judge(packet, rules))
+            };
+            let right = found(&closed, &closed);
+            assert!(right.is_empty(), "seed {seed}: {right:?}");
+            for wrong in [&of_ranges, &Closed::default()] {
+                assert!(!found(&closed, wrong).is_empty(), "seed {seed}, {family:?}: {wrong:?}");
+            }
+            // Without being told of ranges it does not look into them, but where something else is there.
+            overdone += usize::from(!found(&Closed::default(), &closed).is_empty());
+        }
+    }
+    assert!(overdone > 10, "{overdone}");
 }
