@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use netpol_core::cluster::Cluster;
 use netpol_core::compile::{Compiler, compile};
-use netpol_core::model::{Family, name};
+use netpol_core::model::{
+    Action, Endpoint, Family, Labels, Namespace, NamespaceScope, Options, Peer, Peers, PodSelector,
+    Policy, PolicyKey, PolicyKind, Ports, Requirement, Rule, Selector, Subject, Tier, name,
+};
 use netpol_core::program::{Members, Program, Scope, Verdict};
 use netpol_core::testing::{Choices, History};
 
@@ -89,6 +92,62 @@ fn what_is_not_told_of_is_the_same() {
         check(&held, &compile(&cluster, scope), &format!("seed {seed}, anew"));
     }
     assert!(compared > 2000, "{compared}");
+}
+
+/// Numbers of identities are given again: of two programs that have one in common it may be another's in the second.
+#[test]
+fn a_number_that_is_given_again_is_told_of() {
+    let app = |value: &str| Selector::new([Requirement::is_in("app", [value])]);
+    let pods = |value: &str| PodSelector {
+        namespaces: NamespaceScope::Named(name("x")),
+        pods: app(value),
+    };
+    let pod = |pod_name: &str, app: &str, last| {
+        let mut pod = Endpoint::new("x", pod_name);
+        pod.labels = [("app", app)].into_iter().collect();
+        pod.addresses.push([10, 0, 0, last].into());
+        pod
+    };
+    let mut cluster = Cluster::new(Options::default());
+    cluster.upsert_namespace(Namespace::new("x", Labels::default()));
+    for from in 0..6 {
+        let [subject, peer] = ["to", "from"].map(|it| format!("{it}-{from}"));
+        let peers = Peers::AnyOf(vec![Peer::Pods(pods(&peer))]);
+        cluster.upsert_policy(Policy {
+            key: PolicyKey {
+                kind: PolicyKind::NetworkPolicy,
+                namespace: name("x"),
+                name: name(&subject),
+            },
+            tier: Tier::NetworkPolicy,
+            priority: 0,
+            subject: Subject::Pods(pods(&subject)),
+            ingress: Some(vec![Rule {
+                name: None,
+                action: Action::Accept,
+                peers,
+                ports: Ports::All,
+            }]),
+            egress: None,
+        });
+        cluster.upsert_endpoint(pod(&subject, &subject, 100 + from));
+    }
+    let mut compiler = Compiler::new(Options::default(), Scope::Cluster);
+    let mut programs = Vec::new();
+    for turn in 0..40_u8 {
+        // Several pods change at once, so that numbers wander.
+        for at in 0..1 + turn % 4 {
+            let app = format!("from-{}", (turn + 3 * at) % 6);
+            cluster.upsert_endpoint(pod(&format!("pod-{at}"), &app, at));
+        }
+        let changes = cluster.take_changes();
+        programs.push(compiler.update(&cluster, &changes).clone());
+    }
+    for (at, now) in programs.iter().enumerate() {
+        for (earlier, before) in programs[..at].iter().enumerate() {
+            check(before, now, &format!("from {earlier} to {at}"));
+        }
+    }
 }
 
 #[test]
