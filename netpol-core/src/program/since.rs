@@ -53,10 +53,11 @@ impl Program {
         let classes = now.stacks.unshared(&then.stacks).filter(|(_, a, b)| !same(*a, *b));
         let classes = classes.map(|(id, ..)| ClassId(id)).filter(|id| *id != ClassId::OPEN);
         let mut addresses = Vec::new();
-        let mut blocks = !Arc::ptr_eq(&now.addresses.v4, &then.addresses.v4)
+        // A block that comes, goes or means something else is another entry of these.
+        let blocks = !Arc::ptr_eq(&now.addresses.v4, &then.addresses.v4)
             || !Arc::ptr_eq(&now.addresses.v6, &then.addresses.v6);
         for (_, a, b) in now.identities.unshared(&then.identities) {
-            blocks |= moved(a, b, &mut addresses);
+            moved(a, b, &mut addresses);
         }
         // Whether the exemption of the own node holds for an address is not told by its identity alone.
         for program in [before, self] {
@@ -110,25 +111,17 @@ impl Profile {
     }
 }
 
-/// Finds the addresses that an identity gains or loses. Tells whether it gains or loses blocks.
-fn moved(
-    before: Option<&Arc<Identity>>,
-    now: Option<&Arc<Identity>>,
-    addresses: &mut Vec<IpAddr>,
-) -> bool {
+/// Finds the addresses that an identity gains or loses.
+fn moved(before: Option<&Arc<Identity>>, now: Option<&Arc<Identity>>, addresses: &mut Vec<IpAddr>) {
     match (before, now) {
-        (Some(before), Some(now)) if Arc::ptr_eq(before, now) => false,
+        (Some(before), Some(now)) if Arc::ptr_eq(before, now) => {}
         // The same atoms, so that no class that there was and is says anything else of it.
         (Some(before), Some(now)) if Arc::ptr_eq(&before.atoms, &now.atoms) => {
             addresses.extend(now.addresses.difference(&before.addresses));
-            now.blocks != before.blocks
         }
         (before, now) => {
             let both = [before, now].into_iter().flatten();
-            both.fold(false, |blocks, identity| {
-                addresses.extend(identity.addresses.iter());
-                blocks || !identity.blocks.is_empty()
-            })
+            both.for_each(|identity| addresses.extend(identity.addresses.iter()));
         }
     }
 }
