@@ -207,13 +207,16 @@ impl Agent {
 
     /// Puts into force what has been heard, if it may be, and does what is due.
     pub(crate) fn pass(&mut self) {
-        if self.stage != Stage::Live && self.mirror.missing().is_empty() {
+        let complete = self.stage != Stage::Live && self.mirror.missing().is_empty();
+        if complete {
             info!(after = ?self.begun.elapsed(), "every kind has been listed");
             self.stage = Stage::Live;
-            self.warn_of_gaps();
         }
         if self.may_enforce() && (self.changed || self.enforcer.due() <= Instant::now()) {
             self.enforce();
+        }
+        if complete {
+            self.warn_of_gaps();
         }
         if self.save_at.is_some_and(|at| at <= Instant::now()) {
             self.save();
