@@ -236,6 +236,12 @@ fn what_is_written_reads_back() {
             }
         }
         assert_eq!(read, ruleset());
+        let status = kernel.status().expect("read");
+        for (family, table) in tables(&read) {
+            let elements = table.sets.values().map(|set| set.elements.len()).sum();
+            let counted = &status.tables[family];
+            assert_eq!((counted.sets, counted.elements), (table.sets.len(), elements));
+        }
         kernel.apply(ruleset()).expect("replaced by the same");
         assert_eq!(kernel.read().expect("read"), Some(ruleset()));
         kernel.remove().expect("removed");
