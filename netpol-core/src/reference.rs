@@ -269,8 +269,9 @@ impl Question<'_> {
             Peers::Everyone => self.matches_ports(tier, rule, true), // NP-PEER-1
             // NP-PEER-2, C-PEER-6
             Peers::AnyOf(peers) => peers.iter().any(|peer| {
-                let is_pods = matches!(peer, Peer::Pods(_));
-                let names_count = tier == Tier::NetworkPolicy || is_pods; // NP-PORT-13, C-PROTO-6
+                let towards_pods =
+                    matches!(peer, Peer::Pods(_)) || self.direction == Direction::Ingress;
+                let names_count = tier == Tier::NetworkPolicy || towards_pods; // NP-PORT-13, C-PROTO-6
                 self.matches_peer(tier, peer) && self.matches_ports(tier, rule, names_count)
             }),
         }

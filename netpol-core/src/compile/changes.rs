@@ -38,7 +38,8 @@ impl Compiler {
         }
         // A policy that looks up a port name at its peers means something else once the name does.
         let names = take(&mut self.workloads.declared.changed);
-        let redefined: BTreeSet<PolicyKey> = self.policies.looking_up(&names);
+        let mut redefined: BTreeSet<PolicyKey> = self.policies.looking_up(&names);
+        redefined.append(&mut self.policies.carvings.settle());
         for key in &redefined {
             self.change_policy(cluster, key, true);
         }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use crate::model::Action;
 use crate::program::{
-    AtomId, Class, ClassId, IdentityId, OwnNode, RareSet, Scope, SortedSet, Stack,
+    AtomId, Class, ClassId, IdentityId, OwnNode, RareSet, Scope, SortedSet, Stack, Union, Within,
 };
 
 use super::Compiler;
@@ -29,6 +29,37 @@ impl AtomUsers {
 
     fn identities(&self, AtomId(id): AtomId) -> impl Iterator<Item = IdentityId> {
         self.0.get(id as usize).into_iter().flat_map(|users| users.identities.iter())
+    }
+
+    /// Whom a union includes, in no particular order.
+    fn included(&self, union: &Union) -> Vec<IdentityId> {
+        let mut included: Vec<IdentityId> =
+            union.atoms.iter().flat_map(|atom| self.identities(*atom)).collect();
+        for alike in union.blocks.chunk_by(|a, b| a.block == b.block) {
+            let left_out = self.left_out(alike);
+            let inside = alike.first().into_iter().flat_map(|it| self.identities(it.block));
+            included.extend(inside.filter(|id| left_out.binary_search(id).is_err()));
+        }
+        included
+    }
+
+    /// Whom every one of these leaves out of the same block; ascending. Many that leave out different parts cost as
+    /// much as what they leave out, and not that times the block.
+    fn left_out(&self, alike: &[Within]) -> Vec<IdentityId> {
+        let mut lists = alike.iter().map(|within| {
+            let parts = within.except.iter();
+            let mut list: Vec<_> = parts.flat_map(|atom| self.identities(*atom)).collect();
+            list.sort_unstable();
+            list
+        });
+        let mut all = lists.next().unwrap_or_default();
+        for list in lists {
+            if all.is_empty() {
+                break;
+            }
+            all.retain(|id| list.binary_search(id).is_ok());
+        }
+        all
     }
 
     /// The classes that ask for any of these atoms.
@@ -126,15 +157,14 @@ impl Compiler {
             (true, Some(Action::Pass) | None) => OwnNode::AllBut,
         };
         let mut own_node_list = RareSet::default();
+        if let Some(union) = stack.as_union() {
+            let exceptions = self.users.included(union).into_iter().collect();
+            return Class { default, exceptions, own_node, own_node_list };
+        }
         let mut mentioned: Vec<IdentityId> =
             stack.atoms().flat_map(|atom| self.users.identities(atom)).collect();
         mentioned.sort_unstable();
         mentioned.dedup();
-        if stack.is_union() {
-            // Whoever is mentioned is allowed.
-            let exceptions = mentioned.into_iter().collect();
-            return Class { default, exceptions, own_node, own_node_list };
-        }
         let atoms = |id: &IdentityId| self.identities.get(id.0).map_or(&[][..], |atoms| atoms);
         for id in &mentioned {
             if own_node.lists(stack.admin_action(atoms(id))) {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crate::hash::HashMap;
 use crate::model::{DeclaredPort, DomainPattern, Name, Protocol, Selector};
-use crate::program::{Atom, AtomId, Declares};
+use crate::program::{Atom, AtomId, Declares, Term};
 
 use super::workload::WorkloadId;
 use super::{Compiler, take};
@@ -21,14 +21,14 @@ pub(super) struct SpecialAtoms {
 struct Asking {
     atom: AtomId,
     /// What else must hold.
-    also: Option<AtomId>,
+    also: Option<Term>,
     /// Host-network endpoints count.
     host: bool,
 }
 
 impl SpecialAtoms {
-    /// Adds the atoms that ask for one of these declared ports and otherwise for atoms that are there, of those that
-    /// count hosts or of all. Tells whether any asked for an atom that is not there.
+    /// Adds the atoms that ask for one of these declared ports and otherwise for what holds, of those that count hosts or
+    /// of all. Tells whether any asked for something that does not.
     pub(super) fn add_declared<'p>(
         &self,
         ports: impl Iterator<Item = &'p DeclaredPort>,
@@ -45,7 +45,7 @@ impl SpecialAtoms {
             for Asking { atom, also, host } in asked.into_iter().flatten() {
                 match also {
                     _ if only_hosts && !host => {}
-                    Some(also) if !base.contains(also) => unanswered = true,
+                    Some(also) if !also.holds(&base) => unanswered = true,
                     _ => atoms.push(*atom),
                 }
             }
@@ -87,7 +87,7 @@ impl Compiler {
             Atom::Nodes(selector) => drop(self.special.nodes.insert(id, selector.clone())),
             Atom::Domain(pattern) => drop(self.special.domains.insert(id, pattern.clone())),
             Atom::Declares(it) => {
-                let (also, host) = (it.also, it.host);
+                let (also, host) = (it.also.clone(), it.host);
                 self.special.declares(it).push(Asking { atom: id, also, host });
             }
         }

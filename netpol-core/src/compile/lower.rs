@@ -1,11 +1,14 @@
 use std::collections::BTreeSet;
 
-use crate::model::{
-    Action, Direction, HostNetworkPeers, HostNetworkPortNames, Name, Options, Peer, Peers, Policy,
-    PortMatch, PortRange, Ports, Protocol, Rule, Subject, Tier, UnknownProtocol,
-};
-use crate::program::{Atom, AtomId, Declares, Terms};
+use ipnet::IpNet;
 
+use crate::model::{
+    Action, Block, Direction, HostNetworkPeers, HostNetworkPortNames, Name, Options, Peer, Peers,
+    Policy, PortMatch, PortRange, Ports, Protocol, Rule, Subject, Tier, UnknownProtocol,
+};
+use crate::program::{Atom, AtomId, Declares, Term, Terms, Union, Within};
+
+use super::carvings::Carvings;
 use super::interner::Interner;
 use super::workload::Declared;
 
@@ -54,10 +57,11 @@ pub(super) fn lower(
     policy: &Policy,
     options: &Options,
     declared: &Declared,
+    carvings: &Carvings,
     atoms: &mut Interner<Atom>,
 ) -> Lowered {
     let used = Vec::new();
-    let mut lowering = Lowering { policy, options, declared, atoms, used };
+    let mut lowering = Lowering { policy, options, declared, carvings, atoms, used };
     let ingress = lowering.section(Direction::Ingress);
     let egress = lowering.section(Direction::Egress);
     let own_names = ingress.iter().flatten().filter_map(|entry| match &entry.on {
@@ -73,6 +77,7 @@ struct Lowering<'a> {
     policy: &'a Policy,
     options: &'a Options,
     declared: &'a Declared,
+    carvings: &'a Carvings,
     atoms: &'a mut Interner<Atom>,
     used: Vec<AtomId>,
 }
@@ -84,7 +89,7 @@ impl Lowering<'_> {
             self.rule(rule, direction, &mut entries);
         }
         // What matches nobody says nothing.
-        entries.retain(|entry| entry.terms != Terms::AnyOf(Vec::new()));
+        entries.retain(|entry| entry.terms != Terms::NOBODY);
         Some(entries)
     }
 
@@ -147,15 +152,22 @@ impl Lowering<'_> {
 
     fn peers(&mut self, peers: &Peers) -> Terms {
         let Peers::AnyOf(peers) = peers else { return Terms::Everyone };
-        let mut atoms: Vec<AtomId> = peers.iter().filter_map(|peer| self.peer(peer)).collect();
-        atoms.sort_unstable();
-        atoms.dedup();
-        Terms::AnyOf(atoms)
+        let mut union = Union::default();
+        peers.iter().filter_map(|peer| self.peer(peer)).for_each(|term| union.push(term));
+        union.normalise();
+        Terms::AnyOf(union)
     }
 
-    fn peer(&mut self, peer: &Peer) -> Option<AtomId> {
-        let atom = atom_of(self.options, self.policy.tier, peer)?;
-        Some(self.use_atom(&atom))
+    fn peer(&mut self, peer: &Peer) -> Option<Term> {
+        match peer {
+            Peer::Block(block) if self.carvings.is_by_parts(block) => {
+                by_parts(block, |atom| Some(self.use_atom(atom)))
+            }
+            peer => {
+                let atom = atom_of(self.options, self.policy.tier, peer)?;
+                Some(Term::Atom(self.use_atom(&atom)))
+            }
+        }
     }
 
     /// A port name in an egress rule: every number that anybody declares under it, with those peers who declare it so
@@ -178,21 +190,21 @@ impl Lowering<'_> {
             let declares = |also| {
                 Atom::Declares(Declares { name: name.clone(), protocol, number, also, host })
             };
-            let mut atoms = Vec::new();
+            let mut union = Union::default();
             match peers {
-                Peers::Everyone => atoms.push(self.use_atom(&declares(None))),
+                Peers::Everyone => union.atoms.push(self.use_atom(&declares(None))),
                 Peers::AnyOf(peers) => {
                     // C-PROTO-6
                     let counted = |it: &&Peer| network || matches!(it, Peer::Pods(_));
                     for peer in peers.iter().filter(counted) {
                         if let Some(also) = self.peer(peer) {
-                            atoms.push(self.use_atom(&declares(Some(also))));
+                            union.atoms.push(self.use_atom(&declares(Some(also))));
                         }
                     }
                 }
             }
             let on = On::Ports(protocol, PortRange::single(number));
-            out.push(Entry { action, on, terms: Terms::AnyOf(atoms) });
+            out.push(Entry { action, on, terms: Terms::AnyOf(union) });
         }
     }
 
@@ -203,7 +215,7 @@ impl Lowering<'_> {
     }
 }
 
-/// What a peer asks of the other end; nothing that can be answered if the peer is not understood.
+/// What a peer asks of the other end by itself; nothing that can be answered if the peer is not understood.
 pub(crate) fn atom_of(options: &Options, tier: Tier, peer: &Peer) -> Option<Atom> {
     Some(match peer {
         Peer::Pods(selector) => {
@@ -216,4 +228,13 @@ pub(crate) fn atom_of(options: &Options, tier: Tier, peer: &Peer) -> Option<Atom
         Peer::Domain(pattern) => Atom::Domain(pattern.clone()),
         Peer::Unknown(_) => return None,
     })
+}
+
+/// What a block asks where it is told apart by its parts, by the numbers of atoms, if all have one.
+pub(crate) fn by_parts(block: &Block, mut id: impl FnMut(&Atom) -> Option<AtomId>) -> Option<Term> {
+    let mut id = |net: IpNet| id(&Atom::Block(Block::new(net, [])));
+    let whole = id(block.cidr())?;
+    let mut except = block.except().iter().copied().map(id).collect::<Option<Vec<AtomId>>>()?;
+    except.sort_unstable();
+    Some(Term::Within(Within { block: whole, except: except.into() }))
 }

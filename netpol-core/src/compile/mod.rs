@@ -22,6 +22,7 @@
 //! along. Selectors and labels find each other by `matching`, in both directions.
 
 mod blocks;
+mod carvings;
 mod changes;
 mod classes;
 mod effect;
@@ -57,7 +58,7 @@ use subjects::Hosts;
 use workload::{WorkloadId, Workloads};
 
 pub use effect::effect_of;
-pub(crate) use lower::atom_of;
+pub(crate) use lower::{atom_of, by_parts};
 
 /// Compiles what a cluster is now.
 ///

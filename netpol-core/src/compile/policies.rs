@@ -6,6 +6,7 @@ use crate::hash::HashMap;
 use crate::model::{Labels, Name, Options, Policy, PolicyKey, PortMatch, Ports, Subject, Tie};
 use crate::program::AtomId;
 
+use super::carvings::Carvings;
 use super::interner::Interner;
 use super::lower::{Lowered, lower};
 use super::matching::PodSelectors;
@@ -29,6 +30,7 @@ pub(super) struct Policies {
     subjects: PodSelectors<PolicyId>,
     /// The policies that look up a port name at the peer.
     by_port_name: HashMap<Name, BTreeSet<PolicyKey>>,
+    pub(super) carvings: Carvings,
 }
 
 /// Holds one policy after another.
@@ -69,6 +71,7 @@ impl Policies {
         for name in egress_port_names(&policy) {
             self.by_port_name.entry(name.clone()).or_default().insert(policy.key.clone());
         }
+        self.carvings.add(&policy);
         self.ids.insert(policy.key.clone(), id);
     }
 
@@ -90,6 +93,7 @@ impl Policies {
                 }
             }
         }
+        self.carvings.remove(&state.policy);
         if let Some(lowered) = state.lowered {
             lowered.release(atoms);
         }
@@ -151,10 +155,12 @@ impl Policies {
         declared: &Declared,
         atoms: &mut Interner<Atom>,
     ) {
-        if let Some(state) = self.state_mut(id) {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.version == id.version);
+        if let Some(state) = slot.and_then(|slot| slot.state.as_mut()) {
             state.selected += 1;
             if state.lowered.is_none() {
-                state.lowered = Some(Arc::new(lower(&state.policy, options, declared, atoms)));
+                let lowered = lower(&state.policy, options, declared, &self.carvings, atoms);
+                state.lowered = Some(Arc::new(lowered));
             }
         }
     }

@@ -172,7 +172,7 @@ impl Frame {
         other: Option<OtherProtocols>,
     ) -> Stack {
         let mut admin = Segments::default();
-        let mut network = Terms::AnyOf(Vec::new());
+        let mut network = Terms::NOBODY;
         let mut baseline = Segments::default();
         for entry in active {
             match entry.tier {
@@ -183,7 +183,7 @@ impl Frame {
         }
         match other {
             Some(OtherProtocols::Allowed) => network = Terms::Everyone,
-            Some(OtherProtocols::Denied) => network = Terms::AnyOf(Vec::new()),
+            Some(OtherProtocols::Denied) => network = Terms::NOBODY,
             Some(OtherProtocols::RulesWithoutPorts) | None => network.normalise(),
         }
         let admin = admin.finish(|action| action == Action::Pass);
@@ -210,7 +210,7 @@ struct Segments {
 
 impl Segments {
     fn push(&mut self, action: Action, terms: &Terms) {
-        if self.closed || *terms == Terms::AnyOf(Vec::new()) {
+        if self.closed || *terms == Terms::NOBODY {
             return;
         }
         self.closed = *terms == Terms::Everyone;
@@ -223,15 +223,16 @@ impl Segments {
     /// Drops what cannot be reached or changes nothing: atoms that an earlier segment decides, and final segments
     /// that do what happens anyway.
     fn finish(mut self, is_default: impl Fn(Action) -> bool) -> Vec<Segment> {
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut seen_blocks) = (BTreeSet::new(), BTreeSet::new());
         for segment in &mut self.list {
             segment.terms.normalise();
-            if let Terms::AnyOf(atoms) = &mut segment.terms {
-                atoms.retain(|atom| seen.insert(*atom));
+            if let Terms::AnyOf(union) = &mut segment.terms {
+                union.atoms.retain(|atom| seen.insert(*atom));
+                union.blocks.retain(|within| seen_blocks.insert(within.clone()));
             }
         }
         let mut list: Vec<Segment> = Vec::with_capacity(self.list.len());
-        for segment in self.list.into_iter().filter(|it| it.terms != Terms::AnyOf(Vec::new())) {
+        for segment in self.list.into_iter().filter(|it| it.terms != Terms::NOBODY) {
             match list.last_mut() {
                 Some(last) if last.action == segment.action => {
                     last.terms.join(&segment.terms);
@@ -250,15 +251,14 @@ impl Segments {
 impl Terms {
     fn join(&mut self, other: &Self) {
         match (&mut *self, other) {
-            (Self::AnyOf(atoms), Self::AnyOf(more)) => atoms.extend_from_slice(more),
+            (Self::AnyOf(union), Self::AnyOf(more)) => union.join(more),
             _ => *self = Self::Everyone,
         }
     }
 
     fn normalise(&mut self) {
-        if let Self::AnyOf(atoms) = self {
-            atoms.sort_unstable();
-            atoms.dedup();
+        if let Self::AnyOf(union) = self {
+            union.normalise();
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -198,6 +199,11 @@ impl Block {
     /// The parts carved out of it, sorted.
     pub fn except(&self) -> &[IpNet] {
         &self.except
+    }
+
+    /// Whether an address is in the block and in none of the parts carved out of it (NP-IPB-4).
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.cidr.contains(&address) && !self.except.iter().any(|part| part.contains(&address))
     }
 }
 

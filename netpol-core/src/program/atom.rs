@@ -19,7 +19,7 @@ pub(crate) enum Atom {
     Nodes(Selector),
     /// Is its address one that a matching name was seen to stand for?
     Domain(DomainPattern),
-    /// Does it declare this port, and does the other atom hold?
+    /// Does it declare this port, and does the other term hold?
     Declares(Declares),
 }
 
@@ -30,13 +30,46 @@ pub(crate) struct Declares {
     pub(crate) protocol: Protocol,
     pub(crate) number: u16,
     /// What else must hold.
-    pub(crate) also: Option<AtomId>,
+    pub(crate) also: Option<Term>,
     /// Host-network pods count by their node's addresses (CH-NAME-HOST).
     pub(crate) host: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AtomId(pub(crate) u32);
+
+/// What a rule asks of the other end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Term {
+    Atom(AtomId),
+    Within(Within),
+}
+
+/// Is its address in a block, and in no part that is left out of it? All are blocks without parts: so are told apart
+/// those that leave out so many different parts of the same block that to ask for each by itself would be too much.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Within {
+    pub(crate) block: AtomId,
+    /// In ascending order.
+    pub(crate) except: Arc<[AtomId]>,
+}
+
+impl Term {
+    /// Whether it holds for an end for which exactly these atoms hold, in any order.
+    pub(crate) fn holds(&self, holding: &[AtomId]) -> bool {
+        match self {
+            Self::Atom(atom) => holding.contains(atom),
+            Self::Within(within) => within.holds(|atom| holding.contains(&atom)),
+        }
+    }
+}
+
+impl Within {
+    /// Whether it holds where these atoms do.
+    pub(crate) fn holds(&self, holds: impl Fn(AtomId) -> bool) -> bool {
+        holds(self.block) && !self.except.iter().any(|atom| holds(*atom))
+    }
+}
 
 /// All ends that answer every [`Atom`] alike.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use crate::model::{Family, Name, PortRange, Protocol};
 use super::gate::Gate;
 use super::{
     AtomId, Class, ClassId, EndpointEntry, EndpointId, Identity, IdentityId, Known, Members,
-    Profile, Program, Segment, Stack,
+    Profile, Program, Segment, Stack, Union, Within,
 };
 
 /// How large a program is, and how much a backend would have to put into the kernel for it: to be known before
@@ -31,9 +31,10 @@ pub struct Capacity {
     /// Identities: kinds of other ends that policies tell apart.
     pub identities: usize,
     /// What holds for identities, summed: a selector or block of a policy counts once for each identity that it
-    /// matches. It grows with the square of the policies where many except different parts of the same wide block.
+    /// matches.
     pub memberships: usize,
-    /// What classes ask, summed: a selector or block of a policy counts once for each class that asks for it.
+    /// What classes ask, summed: a selector or block of a policy counts once for each class that asks for it. It grows
+    /// with the square of the rules where the ports of many overlap for the same endpoint.
     pub terms: usize,
     /// Addresses that mean something of their own: of endpoints, nodes and domain names.
     pub known_addresses: usize,
@@ -65,7 +66,7 @@ impl Program {
             exceptions: self.classes().map(|(_, class)| class.exceptions.len()).sum(),
             identities: self.identity_count(),
             memberships: inner.identities.iter().map(|(_, it)| it.atoms.len()).sum(),
-            terms: self.classes().map(|(id, _)| self.stack(id).atoms().count()).sum(),
+            terms: self.classes().flat_map(|(id, _)| self.stack(id).unions()).map(Union::len).sum(),
             known_addresses: inner.addresses.all_known().count(),
             blocks: inner.addresses.v4.len() + inner.addresses.v6.len(),
             set_elements_v4: elements(Family::V4).sum(),
@@ -103,13 +104,17 @@ impl Program {
                 + intervals * size_of::<(PortRange, ClassId)>()
                 + it.policies.len() * size_of::<usize>()
         });
-        let classes = inner
-            .classes
-            .iter()
-            .map(|(_, it)| size_of::<Class>() + it.exceptions.len() * size_of::<IdentityId>());
+        let classes =
+            inner.classes.iter().map(|(_, it)| size_of::<Class>() + it.exceptions.bytes());
         let stacks = self.classes().map(|(id, _)| self.stack(id)).map(|it| {
             let segments = (it.admin.len() + it.baseline.len()) * size_of::<Segment>();
-            size_of::<Stack>() + segments + it.atoms().count() * size_of::<AtomId>()
+            let terms = it.unions().map(|union| {
+                let left_out = union.blocks.iter().map(|within| size_of_val(&*within.except));
+                union.atoms.len() * size_of::<AtomId>()
+                    + union.blocks.len() * size_of::<Within>()
+                    + left_out.sum::<usize>()
+            });
+            size_of::<Stack>() + segments + terms.sum::<usize>()
         });
         known.sum::<usize>()
             + blocks * size_of::<(IpNet, IdentityId)>()

@@ -1,7 +1,7 @@
 use crate::model::Action;
 
 use super::identity_set::IdentitySet;
-use super::{AtomId, IdentityId, Verdict};
+use super::{AtomId, IdentityId, Term, Verdict, Within};
 
 /// A verdict for every identity: the other ends that a profile allows on one or more ports.
 ///
@@ -56,13 +56,20 @@ pub(crate) struct Segment {
     pub(crate) terms: Terms,
 }
 
-/// A union of atoms.
+/// Whom a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Terms {
     /// Every other end.
     Everyone,
-    /// Whoever answers one of them, in ascending order; possibly nobody.
-    AnyOf(Vec<AtomId>),
+    /// Whoever answers one of them; possibly nobody.
+    AnyOf(Union),
+}
+
+/// Terms of which one is to hold; in normal form in ascending order, and each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Union {
+    pub(crate) atoms: Vec<AtomId>,
+    pub(crate) blocks: Vec<Within>,
 }
 
 impl ClassId {
@@ -159,21 +166,26 @@ impl Stack {
         self.network.is_some() && self.admin_action(atoms) != Some(Action::Deny)
     }
 
-    /// All atoms that it asks for, possibly some more than once.
-    pub(crate) fn atoms(&self) -> impl Iterator<Item = AtomId> {
+    /// All that it asks for, possibly some of it more than once.
+    pub(crate) fn unions(&self) -> impl Iterator<Item = &Union> {
         let segments = self.admin.iter().chain(&self.baseline).map(|segment| &segment.terms);
-        segments
-            .chain(&self.network)
-            .flat_map(|terms| match terms {
-                Terms::Everyone => &[][..],
-                Terms::AnyOf(atoms) => atoms,
-            })
-            .copied()
+        segments.chain(&self.network).filter_map(|terms| match terms {
+            Terms::Everyone => None,
+            Terms::AnyOf(union) => Some(union),
+        })
     }
 
-    /// It denies by default, and rules only ever add to it.
-    pub(crate) fn is_union(&self) -> bool {
-        self.admin.is_empty() && matches!(self.network, Some(Terms::AnyOf(_)))
+    /// The atoms one of which holds for whomever any of its terms holds for, possibly some more than once.
+    pub(crate) fn atoms(&self) -> impl Iterator<Item = AtomId> {
+        self.unions().flat_map(Union::atoms)
+    }
+
+    /// If it denies by default and rules only ever add to it: what they add.
+    pub(crate) fn as_union(&self) -> Option<&Union> {
+        match &self.network {
+            Some(Terms::AnyOf(union)) if self.admin.is_empty() => Some(union),
+            _ => None,
+        }
     }
 }
 
@@ -182,14 +194,57 @@ fn first_match(segments: &[Segment], atoms: &[AtomId]) -> Option<Action> {
 }
 
 impl Terms {
-    /// Whether an end for which exactly these atoms hold is included. Both lists are sorted; the shorter one is looked
-    /// up in the longer.
+    pub(crate) const NOBODY: Self = Self::AnyOf(Union::EMPTY);
+
+    /// Whether an end for which exactly these atoms hold is included. All lists are sorted.
     pub(crate) fn include(&self, holding: &[AtomId]) -> bool {
-        let Self::AnyOf(asked) = self else { return true };
-        let (few, many) = match asked.len() < holding.len() {
-            true => (asked.as_slice(), holding),
-            false => (holding, asked.as_slice()),
+        match self {
+            Self::Everyone => true,
+            Self::AnyOf(union) => union.include(holding),
+        }
+    }
+}
+
+impl Union {
+    pub(crate) const EMPTY: Self = Self { atoms: Vec::new(), blocks: Vec::new() };
+
+    pub(crate) fn push(&mut self, term: Term) {
+        match term {
+            Term::Atom(atom) => self.atoms.push(atom),
+            Term::Within(within) => self.blocks.push(within),
+        }
+    }
+
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.atoms.extend_from_slice(&other.atoms);
+        self.blocks.extend_from_slice(&other.blocks);
+    }
+
+    pub(crate) fn normalise(&mut self) {
+        self.atoms.sort_unstable();
+        self.atoms.dedup();
+        self.blocks.sort_unstable();
+        self.blocks.dedup();
+    }
+
+    /// As [`Stack::atoms`].
+    pub(crate) fn atoms(&self) -> impl Iterator<Item = AtomId> {
+        self.atoms.iter().copied().chain(self.blocks.iter().map(|within| within.block))
+    }
+
+    /// How many terms there are.
+    pub(crate) fn len(&self) -> usize {
+        self.atoms.len() + self.blocks.len()
+    }
+
+    fn include(&self, holding: &[AtomId]) -> bool {
+        // The shorter list is looked up in the longer.
+        let (few, many) = match self.atoms.len() < holding.len() {
+            true => (self.atoms.as_slice(), holding),
+            false => (holding, self.atoms.as_slice()),
         };
+        let holds = |atom| holding.binary_search(&atom).is_ok();
         few.iter().any(|atom| many.binary_search(atom).is_ok())
+            || self.blocks.iter().any(|within| within.holds(holds))
     }
 }

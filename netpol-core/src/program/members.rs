@@ -1,9 +1,13 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::model::{Family, HostNetworkSubjects};
+use ipnet::IpNet;
 
-use super::{Class, ClassId, IdentityId, Known, NodeId, Program, Scope, Verdict};
+use crate::model::{Block, Family, HostNetworkSubjects};
+
+use super::{
+    Atom, AtomId, Class, ClassId, IdentityId, Known, NodeId, Program, Scope, Union, Verdict, Within,
+};
 
 /// The addresses of one family that a class allows: what a backend puts into the kernel's sets.
 ///
@@ -44,7 +48,7 @@ impl Program {
             }
         }
         // A union never denies what lies in one of its blocks; anything else may.
-        if !members.ranges.is_empty() && !self.stack(id).is_union() {
+        if !members.ranges.is_empty() && self.stack(id).as_union().is_none() {
             for (address, known) in self.inner.addresses.all_known() {
                 if Family::of(address) == family && class.verdict(known.identity()) == class.default
                 {
@@ -68,7 +72,10 @@ impl Program {
     /// What is among the members of a class, single addresses left out: `default` and `ranges`.
     pub fn member_ranges(&self, id: ClassId, family: Family) -> Members {
         let class = self.class(id);
-        let ranges = self.ranges(class, family);
+        let ranges = match self.stack(id).as_union() {
+            Some(union) => self.ranges_of(union, family),
+            None => self.ranges(class, family),
+        };
         Members { default: class.default, ranges, allow: Vec::new(), deny: Vec::new() }
     }
 
@@ -106,6 +113,32 @@ impl Program {
         let nodes = if policed { nodes_at(address) } else { &[] };
         let shares = move |other: &IpAddr| nodes_at(*other).iter().any(|it| nodes.contains(it));
         addresses.nodes.keys().copied().filter(shares)
+    }
+
+    /// The block that an atom asks for, if it asks for one.
+    pub(super) fn block(&self, id: AtomId) -> Option<&Block> {
+        match self.inner.atoms.get(id.0) {
+            Some(Atom::Block(block)) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// The addresses of the blocks of a union. Follows from these alone, however many others there are.
+    fn ranges_of(&self, union: &Union, family: Family) -> Vec<RangeInclusive<IpAddr>> {
+        let whole = union.atoms.iter().filter_map(|id| self.block(*id));
+        let whole = whole.map(|block| (block.cidr(), block.except().to_vec()));
+        let net = |id: &AtomId| self.block(*id).map(Block::cidr);
+        let by_parts = union.blocks.iter().filter_map(|Within { block, except }| {
+            Some((net(block)?, except.iter().filter_map(net).collect()))
+        });
+        let mut ranges = Vec::new();
+        for (block, except) in whole.chain(by_parts) {
+            if Family::of_block(&block) == family {
+                without(block, except, &mut ranges);
+            }
+        }
+        ranges.sort_unstable_by_key(|range| *range.start());
+        coalesce(ranges)
     }
 
     /// The addresses of the blocks that a class makes an exception of, single addresses aside.
@@ -177,18 +210,36 @@ impl Members {
     }
 }
 
-/// Joins sorted, disjoint ranges that follow one another without a gap.
+/// The addresses of a block that are in none of others.
+fn without(block: IpNet, mut others: Vec<IpNet>, out: &mut Vec<RangeInclusive<IpAddr>>) {
+    others.sort_unstable_by_key(|other| other.network());
+    let mut next = Some(block.network());
+    for other in others {
+        let Some(first) = next.filter(|first| *first <= other.broadcast()) else { continue };
+        if first < other.network() {
+            out.push(first..=predecessor(other.network()));
+        }
+        next = successor(other.broadcast());
+    }
+    out.extend(next.filter(|first| block.contains(first)).map(|first| first..=block.broadcast()));
+}
+
+/// Joins ranges that overlap or follow one another without a gap, if they are sorted by where they begin.
 pub(crate) fn coalesce(ranges: Vec<RangeInclusive<IpAddr>>) -> Vec<RangeInclusive<IpAddr>> {
     let mut joined: Vec<RangeInclusive<IpAddr>> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match joined.last_mut() {
-            Some(last) if successor(*last.end()) == Some(*range.start()) => {
-                *last = *last.start()..=*range.end();
+            Some(last) if range.start() <= last.end() || follows(last, &range) => {
+                *last = *last.start()..=(*last.end()).max(*range.end());
             }
             _ => joined.push(range),
         }
     }
     joined
+}
+
+fn follows(before: &RangeInclusive<IpAddr>, after: &RangeInclusive<IpAddr>) -> bool {
+    successor(*before.end()) == Some(*after.start())
 }
 
 /// The address before, of the same family; the lowest one is before itself.
@@ -204,5 +255,26 @@ pub(crate) fn successor(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(v4) => u32::from(v4).checked_add(1).map(|next| IpAddr::V4(next.into())),
         IpAddr::V6(v6) => u128::from(v6).checked_add(1).map(|next| IpAddr::V6(next.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_without_parts() {
+        let left = |block: &str, others: &[&str]| {
+            let others = others.iter().map(|it| it.parse().unwrap()).collect();
+            let mut ranges = Vec::new();
+            without(block.parse().unwrap(), others, &mut ranges);
+            ranges.iter().map(|it| format!("{}-{}", it.start(), it.end())).collect::<Vec<_>>()
+        };
+        // In any order, and one in another.
+        let parts = ["10.128.0.0/9", "10.0.1.0/24", "10.0.0.0/16"];
+        assert_eq!(left("10.0.0.0/8", &parts), ["10.1.0.0-10.127.255.255"]);
+        assert_eq!(left("10.0.0.0/31", &["10.0.0.0/32"]), ["10.0.0.1-10.0.0.1"]);
+        assert_eq!(left("::/0", &["8000::/1"]), ["::-7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]);
+        assert!(left("10.0.0.0/8", &["0.0.0.0/0"]).is_empty());
     }
 }

@@ -43,8 +43,8 @@ use smallvec::SmallVec;
 use crate::model::{Name, Options};
 
 pub(crate) use address::{Addresses, Known};
-pub(crate) use atom::{Atom, AtomId, Declares, Identity};
-pub(crate) use class::{OwnNode, RareSet, Segment, Stack, Terms};
+pub(crate) use atom::{Atom, AtomId, Declares, Identity, Term, Within};
+pub(crate) use class::{OwnNode, RareSet, Segment, Stack, Terms, Union};
 use gate::Gate;
 pub(crate) use members::successor;
 pub(crate) use names::Names;

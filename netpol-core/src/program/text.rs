@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::{Atom, AtomId, ClassId, IdentityId, OwnNode, PortMap, Program, Stack, Terms};
-use crate::model::Protocol;
+use super::{
+    Atom, AtomId, ClassId, IdentityId, OwnNode, PortMap, Program, Stack, Term, Terms, Union, Within,
+};
+use crate::model::{Block, Protocol};
 
 impl Program {
     /// What a class asks of the other end, as one line of text: the same for the same question in every program and
@@ -119,7 +121,7 @@ impl<'a> Writer<'a> {
     fn atom_text(&mut self, atom: &Atom) -> String {
         match atom {
             Atom::Declares(it) => {
-                let also = it.also.map(|also| self.atom(also));
+                let also = it.also.as_ref().map(|also| self.term(also));
                 format!("Declares {:?}", (&it.name, it.protocol, it.number, it.host, also))
             }
             atom => format!("{atom:?}"),
@@ -142,6 +144,29 @@ impl<'a> Writer<'a> {
         format!("{texts:?}")
     }
 
+    fn term(&mut self, term: &Term) -> String {
+        match term {
+            Term::Atom(atom) => self.atom(*atom),
+            Term::Within(within) => self.within(within),
+        }
+    }
+
+    fn within(&mut self, Within { block, except }: &Within) -> String {
+        let program = self.program;
+        let net = |id: &AtomId| program.block(*id).map(Block::cidr);
+        let block = net(block).map(|cidr| Block::new(cidr, except.iter().filter_map(net)));
+        // However it is told apart, it says the same.
+        block.map(|block| self.atom_text(&Atom::Block(block))).unwrap_or_default()
+    }
+
+    fn union(&mut self, union: &Union) -> String {
+        let atoms = union.atoms.iter().map(|atom| self.atom(*atom));
+        let mut texts: Vec<String> = atoms.collect();
+        texts.extend(union.blocks.iter().map(|within| self.within(within)));
+        texts.sort_unstable();
+        format!("{texts:?}")
+    }
+
     fn identity(&mut self, id: IdentityId) -> String {
         match self.program.inner.identities.get(id.0).map(|it| it.atoms.clone()) {
             Some(atoms) => self.atom_list(&atoms),
@@ -158,7 +183,7 @@ impl<'a> Writer<'a> {
     fn terms(&mut self, terms: &Terms) -> String {
         match terms {
             Terms::Everyone => "everyone".to_owned(),
-            Terms::AnyOf(atoms) => self.atom_list(atoms),
+            Terms::AnyOf(union) => self.union(union),
         }
     }
 

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use crate::compile::atom_of;
 use crate::model::{
     Action, Direction, Flow, HostNetworkPortNames, Name, OtherProtocols, Peer, Peers, Policy,
@@ -6,7 +8,7 @@ use crate::model::{
 
 use super::decide::{Exempt, Judged};
 use super::explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
-use super::{Atom, AtomId, Declares, Identity, Profile, Program, Verdict};
+use super::{Atom, Identity, Profile, Program, Verdict};
 
 impl Program {
     /// Judges one new connection as [`decide`](Self::decide) does, and tells why.
@@ -27,7 +29,7 @@ impl Program {
                 profile: self.profile(judged?.profile),
                 peer: self.inner.identities.get(peer.identity().0)?,
                 // Who is asked about by name has no address to match by.
-                peer_address_known: self.address_of(peer_end).is_some(),
+                peer_address: self.address_of(peer_end),
                 direction,
                 traffic: flow.traffic,
             };
@@ -49,7 +51,7 @@ struct Trace<'a> {
     program: &'a Program,
     profile: &'a Profile,
     peer: &'a Identity,
-    peer_address_known: bool,
+    peer_address: Option<IpAddr>,
     direction: Direction,
     traffic: Traffic,
 }
@@ -194,7 +196,7 @@ impl Trace<'_> {
         let by_address =
             |peer: &Peer| matches!(peer, Peer::Block(_) | Peer::Nodes(_) | Peer::Domain(_));
         match &rule.peers {
-            Peers::AnyOf(peers) => !self.peer_address_known && peers.iter().any(by_address),
+            Peers::AnyOf(peers) => self.peer_address.is_none() && peers.iter().any(by_address),
             Peers::Everyone => false,
         }
     }
@@ -235,17 +237,18 @@ impl Trace<'_> {
     }
 
     fn peer_matches(&self, tier: Tier, peer: &Peer) -> bool {
-        atom_of(self.program.options(), tier, peer).is_some_and(|atom| self.holds(&atom))
+        match peer {
+            Peer::Block(block) => self.peer_address.is_some_and(|address| block.contains(address)),
+            peer => {
+                let asked = atom_of(self.program.options(), tier, peer);
+                asked.is_some_and(|asked| self.holding().any(|atom| *atom == asked))
+            }
+        }
     }
 
-    fn holds(&self, atom: &Atom) -> bool {
-        self.atom(atom).is_some()
-    }
-
-    /// The id of an atom, if it holds for the peer.
-    fn atom(&self, atom: &Atom) -> Option<AtomId> {
-        let atoms = &self.program.inner.atoms;
-        self.peer.atoms.iter().copied().find(|id| atoms.get(id.0) == Some(atom))
+    /// The atoms that hold for the peer.
+    fn holding(&self) -> impl Iterator<Item = &Atom> {
+        self.peer.atoms.iter().filter_map(|id| self.program.inner.atoms.get(id.0))
     }
 
     /// Whether the rule's ports match, a name as it counts for this peer.
@@ -280,19 +283,17 @@ impl Trace<'_> {
         let options = self.program.options();
         let network = tier == Tier::NetworkPolicy;
         let host = network && options.host_network_port_names == HostNetworkPortNames::Resolved;
-        let also = match peer {
-            None => None,
-            Some(peer) if network || matches!(peer, Peer::Pods(_)) => {
-                let atom = atom_of(options, tier, peer).and_then(|atom| self.atom(&atom));
-                match atom {
-                    Some(id) => Some(id),
-                    None => return false,
-                }
+        // C-PROTO-6
+        let counted = |peer: &Peer| network || matches!(peer, Peer::Pods(_));
+        // Whatever else is asked of those who declare it, somebody asked for it.
+        let declared = |atom: &Atom| match atom {
+            Atom::Declares(it) => {
+                (&it.name, it.protocol, it.number, it.host) == (name, protocol, number, host)
             }
-            Some(_) => return false,
+            _ => false,
         };
-        let name = name.clone();
-        self.holds(&Atom::Declares(Declares { name, protocol, number, also, host }))
+        peer.is_none_or(|peer| counted(peer) && self.peer_matches(tier, peer))
+            && self.holding().any(declared)
     }
 }
 

@@ -6,10 +6,12 @@
 //! somebody else still holds the former version, and nothing if nobody does. Trees that share more exist as crates,
 //! but their look-ups are several times deeper, and look-ups are what happens for every packet.
 
+mod bit_set;
 mod shards;
 mod sorted_set;
 mod table;
 
+pub(crate) use bit_set::BitSet;
 pub(crate) use shards::Shards;
 pub(crate) use sorted_set::{Chunks, SortedSet};
 pub(crate) use table::{Pages, Table};
