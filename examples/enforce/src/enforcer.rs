@@ -1,5 +1,6 @@
 //! From changed objects to a kernel that agrees.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub struct Enforcer {
     in_force: InForce,
     /// The compiled program is newer than the one in force.
     newer: bool,
+    /// What the program in force closes since its policies say too much.
+    too_large: BTreeSet<String>,
     metrics: Arc<Metrics>,
     check_every: Duration,
     backoff: Backoff,
@@ -92,6 +95,9 @@ pub struct Applied {
     /// The connections that were cut, or why they could not be, in which case it is tried again; `None` if there was
     /// no reason to look.
     pub revoked: Option<Result<Revoked, Error>>,
+    /// What the new program closes, and the one before did not, since its policies say too much: a line each, see
+    /// [`TooLarge`](netpol_core::program::TooLarge).
+    pub too_large: Vec<String>,
 }
 
 /// Why a program could not be put into force. What was in force before, or a step towards the new, still is.
@@ -122,6 +128,7 @@ impl Enforcer {
             cluster: Cluster::new(settings.readings),
             in_force: InForce::new(compiler.program().clone()),
             newer: true,
+            too_large: BTreeSet::new(),
             compiler,
             backend,
             conntrack: settings.revoke.then(open_conntrack).transpose()?,
@@ -194,8 +201,13 @@ impl Enforcer {
         let seen = self.pending.take().filter(|_| newer);
         let latency = seen.map(|seen| acknowledged.saturating_duration_since(seen));
         self.metrics.synced(self.backend.name(), &report, synced_in, latency);
+        let mut too_large = Vec::new();
         if newer {
-            self.in_force.set(self.compiler.program().clone());
+            let program = self.compiler.program();
+            let closed: BTreeSet<String> = program.too_large().map(|it| it.to_string()).collect();
+            too_large.extend(closed.difference(&self.too_large).cloned());
+            self.too_large = closed;
+            self.in_force.set(program.clone());
         }
         let generation = self.in_force.generation();
         self.unrevoked |= report.change != Change::None;
@@ -206,7 +218,7 @@ impl Enforcer {
             self.backoff.reset();
             self.due = acknowledged + self.check_every;
         }
-        Ok(Applied { report, generation, compiled_in, synced_in, latency, revoked })
+        Ok(Applied { report, generation, compiled_in, synced_in, latency, revoked, too_large })
     }
 
     /// [`enforce`](Self::enforce) after somebody else has changed what is ours. Whether there was anything to repair

@@ -246,6 +246,11 @@ fn deciding(judgement: &Judgement) -> Vec<PolicyRef> {
         Reason::Isolated(policies) => {
             policies.iter().map(|it| PolicyRef::new(it, Tier::NetworkPolicy, None)).collect()
         }
+        Reason::TooLarge(policies) => {
+            let tier = |it: &PolicyKey| judgement.steps.iter().find(|step| step.policy == *it);
+            let tier = |it: &PolicyKey| tier(it).map_or(Tier::NetworkPolicy, |step| step.tier);
+            policies.iter().map(|it| PolicyRef::new(it, tier(it), None)).collect()
+        }
         Reason::OwnNode | Reason::Itself | Reason::OtherProtocol | Reason::Default => Vec::new(),
     }
 }

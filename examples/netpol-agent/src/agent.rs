@@ -295,6 +295,10 @@ impl Agent {
         match self.enforcer.enforce() {
             Ok(applied) => {
                 log(&applied);
+                for closed in &applied.too_large {
+                    warn!(%closed, "policies say too much");
+                    self.report(Report::NotInForce(closed.clone()));
+                }
                 self.failing = false;
                 self.policies().enforced();
                 self.metrics.diagnose(self.policies().diagnoses());

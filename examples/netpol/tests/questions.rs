@@ -209,3 +209,47 @@ fn an_answer_from_a_part_of_the_input_is_given_but_does_not_count() {
     assert_eq!((run.code, &*run.out), (3, "yes\n"));
     assert!(run.notes.starts_with("<stdin>:5: error: document 2: "), "{}", run.notes);
 }
+
+/// Rules with a peer of their own each, on ports around those of the next: together they ask more than is kept.
+fn too_large() -> String {
+    let mut yaml = String::new();
+    for (name, address) in [("web", "10.0.0.1"), ("client-0", "10.0.0.2"), ("other", "10.0.0.3")] {
+        yaml += &format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}}}\n\
+             spec: {{nodeName: node-1}}\nstatus: {{podIP: {address}, podIPs: [{{ip: {address}}}]}}\n---\n"
+        );
+    }
+    yaml += "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: huge, namespace: shop}\n\
+             spec:\n  podSelector: {matchLabels: {app: web}}\n  ingress:\n";
+    for at in 0..2100 {
+        let (first, last) = (1 + at, 60_000 - at);
+        yaml += &format!(
+            "  - from: [{{podSelector: {{matchLabels: {{app: client-{at}}}}}}}]\n    \
+             ports: [{{port: {first}, endPort: {last}}}]\n"
+        );
+    }
+    yaml
+}
+
+#[test]
+fn what_takes_too_much_to_say_is_denied_and_told() {
+    let yaml = too_large();
+    let run = netpol_with(&["explain", "-f", "-", "shop/client-0", "shop/web:30000"], &yaml);
+    let expected = "denied    shop/client-0 -> shop/web  30000/tcp
+  egress   allow  default (no policy selects shop/client-0 for egress)
+  ingress  deny   everything is denied, since the ports and peers of NetworkPolicy shop/huge are too many
+             network   -       shop/huge  not reached
+  to allow ingress: NetworkPolicy shop/huge should name fewer ports that overlap, or fewer peers for them
+";
+    assert_eq!((run.code, &*run.out), (1, expected), "{}", run.notes);
+    let question = ["explain", "-f", "-", "shop/client-0", "shop/web:30000", "-o", "json"];
+    let json: Value = serde_json::from_str(&netpol_with(&question, &yaml).out).unwrap();
+    let reason = &json["flows"][0]["ingress"]["reason"];
+    assert_eq!(reason["type"], "tooLarge");
+    assert_eq!(reason["policies"][0]["name"], "huge");
+    let others = netpol_with(&["check", "-f", "-", "shop/client-0", "shop/other:30000"], &yaml);
+    assert_eq!(others.out, "yes\n");
+    let run = netpol_with(&["render", "-f", "-", "--node", "node-1"], &yaml);
+    let warning = "warning: ingress of shop/web is denied: the ports and peers of NetworkPolicy shop/huge are too many\n";
+    assert_eq!((run.code, &*run.notes), (0, warning));
+}

@@ -111,7 +111,15 @@ pub struct Compiler {
     located: HashMap<(WorkloadId, IdentityId), IdentityId>,
     dirty: Dirty,
     program: Program,
+    /// How many terms the ports of one direction of a profile may ask for in all.
+    most_terms: usize,
 }
+
+/// Terms of one direction of a profile at most. Rules whose ports overlap ask for all their peers wherever they do, so
+/// that a single policy of 10,000 rules can ask for 50,000,000 of them: half a gigabyte here, and several of the
+/// kernel's. A thousand rules about all ports, each with a peer of its own, beside four thousand others with a port each,
+/// ask for as much as this; the largest of known clusters for a hundredth.
+const MOST_TERMS: usize = 1 << 22;
 
 /// What has to be worked out again.
 #[derive(Debug, Default)]
@@ -152,6 +160,7 @@ impl Compiler {
             located: HashMap::default(),
             dirty: Dirty::default(),
             program: Program::empty(options, scope.clone()),
+            most_terms: MOST_TERMS,
         };
         if let Scope::Node(name) = &scope {
             this.own_node = Some(this.places.node_id(name));

@@ -7,7 +7,7 @@ use crate::model::{
     Action, BaselineSkip, DeclaredPort, Direction, NodeEgress, Options, OtherProtocols, PortRange,
     Protocol, Tier,
 };
-use crate::program::{ClassId, PortMap, Segment, Stack, Terms};
+use crate::program::{ClassId, PortMap, Segment, Stack, Terms, Union};
 
 use super::interner::Interner;
 use super::lower::{Lowered, On};
@@ -22,13 +22,15 @@ struct Active<'a> {
 }
 
 /// What policies say in one direction to a subject that declares these ports, and that may be the host-network
-/// endpoints of a node; `None` if nothing. The classes in it are used once per interval.
+/// endpoints of a node; `None` if nothing. The classes in it are used once per interval. If it takes more than so many
+/// terms to say, everything is denied.
 pub(super) fn port_map(
     options: &Options,
     policies: &[Arc<Lowered>],
     declared: &[DeclaredPort],
     host: bool,
     direction: Direction,
+    most_terms: usize,
     classes: &mut Interner<Arc<Stack>>,
 ) -> Option<PortMap> {
     let frame = Frame::new(options, policies, host, direction);
@@ -37,6 +39,15 @@ pub(super) fn port_map(
         return None;
     }
     let of = |stack: Stack, classes: &mut Interner<_>| ClassId(classes.acquire(&Arc::new(stack)));
+    let Some(named) = named_ports(&frame, &active, most_terms) else {
+        let class = of(Stack { network: Some(Terms::NOBODY), ..frame.nothing() }, classes);
+        let mut again = || {
+            classes.retain(class.0);
+            class
+        };
+        let ports = Protocol::ALL.map(|_| smallvec![(PortRange::ALL, again())]);
+        return Some(PortMap { ports, other: class, too_large: true });
+    };
     // The class of traffic that no port is named for, which is most of it.
     let mut unnamed: Option<ClassId> = None;
     let mut elsewhere = |classes: &mut Interner<_>| match unnamed {
@@ -49,21 +60,9 @@ pub(super) fn port_map(
             *unnamed.insert(of(stack, classes))
         }
     };
-    let ports = Protocol::ALL.map(|protocol| {
-        let starts = starts(protocol, &active);
-        if starts.is_empty() {
-            return smallvec![(PortRange::ALL, elsewhere(classes))];
-        }
-        let mut intervals: Vec<(PortRange, Stack)> = Vec::new();
-        for range in elementary(&starts) {
-            let matching = active.iter().filter(|it| it.covers(protocol, range.first()));
-            let stack = frame.stack(matching, None);
-            match intervals.last_mut() {
-                Some((last, same)) if *same == stack => *last = last.through(range),
-                _ => intervals.push((range, stack)),
-            }
-        }
-        intervals.into_iter().map(|(range, stack)| (range, of(stack, classes))).collect()
+    let ports = named.map(|intervals| match intervals.is_empty() {
+        true => smallvec![(PortRange::ALL, elsewhere(classes))],
+        false => intervals.into_iter().map(|(range, stack)| (range, of(stack, classes))).collect(),
     });
     let other = match options.other_protocols {
         OtherProtocols::RulesWithoutPorts => elsewhere(classes),
@@ -72,7 +71,32 @@ pub(super) fn port_map(
             of(frame.stack(everything, Some(options.other_protocols)), classes)
         }
     };
-    Some(PortMap { ports, other })
+    Some(PortMap { ports, other, too_large: false })
+}
+
+/// What is asked on the ports of each protocol of which any is named; `None` if that is more than so many terms.
+fn named_ports(
+    frame: &Frame,
+    active: &[Active<'_>],
+    most_terms: usize,
+) -> Option<[Vec<(PortRange, Stack)>; 3]> {
+    let mut left = most_terms;
+    let mut named: [Vec<(PortRange, Stack)>; 3] = Default::default();
+    for (protocol, intervals) in Protocol::ALL.into_iter().zip(&mut named) {
+        let starts = starts(protocol, active);
+        for range in elementary(&starts).filter(|_| !starts.is_empty()) {
+            let matching = active.iter().filter(|it| it.covers(protocol, range.first()));
+            let stack = frame.stack(matching, None);
+            match intervals.last_mut() {
+                Some((last, same)) if *same == stack => *last = last.through(range),
+                _ => {
+                    left = left.checked_sub(stack.unions().map(Union::len).sum())?;
+                    intervals.push((range, stack));
+                }
+            }
+        }
+    }
+    Some(named)
 }
 
 fn active<'a>(
@@ -163,6 +187,11 @@ impl Frame {
             Tier::NetworkPolicy => self.isolated,
             Tier::Baseline => self.baseline,
         }
+    }
+
+    /// What asks for nothing; the own node aside.
+    fn nothing(&self) -> Stack {
+        Stack { own_node: self.own_node, ..Stack::NOTHING }
     }
 
     /// The normal form of what `active` asks; `other` where it is about protocols that have no ports.
@@ -267,5 +296,120 @@ impl PortRange {
     /// From the start of this range to the end of a later one.
     fn through(self, later: Self) -> Self {
         Self::new(self.first(), later.last()).unwrap_or(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use crate::compile::Compiler;
+    use crate::model::{
+        Direction, End, Endpoint, Flow, Labels, Name, NamespaceScope, Node, Options, Peer, Peers,
+        PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
+        Requirement, Rule, Selector, Subject, Tier, Traffic, name,
+    };
+    use crate::program::{Reason, Verdict};
+    use crate::{Cluster, Scope};
+
+    fn app(of: &str) -> PodSelector {
+        let pods = Selector::new([Requirement::is_in("app", [of])]);
+        PodSelector { namespaces: NamespaceScope::Named("x".into()), pods }
+    }
+
+    /// For the pods of an app: so many others, each on ports around those of the next.
+    fn nested(called: &str, subject: &str, others: u16) -> Policy {
+        let rules = (0..others).map(|at| {
+            let ports = PortRange::new(100 + at, 200 - at)
+                .map(|range| Ports::AnyOf(vec![PortMatch::Range(Protocol::Tcp, range)]));
+            let peers = Peers::AnyOf(vec![Peer::Pods(app(&format!("other-{at}")))]);
+            let action = crate::model::Action::Accept;
+            Rule { name: None, action, peers, ports: ports.unwrap() }
+        });
+        let kind = PolicyKind::NetworkPolicy;
+        Policy {
+            key: PolicyKey { kind, namespace: "x".into(), name: called.into() },
+            tier: Tier::NetworkPolicy,
+            priority: 0,
+            subject: Subject::Pods(app(subject)),
+            ingress: Some(rules.collect()),
+            egress: None,
+        }
+    }
+
+    const PODS: [&str; 3] = ["web", "db", "other-0"];
+
+    fn cluster() -> Cluster {
+        let mut cluster = Cluster::default();
+        let node: Name = name("n");
+        let addresses = ["192.168.0.1".parse().unwrap()].into();
+        cluster.upsert_node(Node { name: node.clone(), labels: Labels::default(), addresses });
+        for called in PODS {
+            let mut pod = Endpoint::new("x", called);
+            pod.labels = Labels::from_iter([("app", called)]);
+            let End::Address(own) = reach(called).destination else { continue };
+            pod.addresses.push(own);
+            pod.node = Some(node.clone());
+            cluster.upsert_endpoint(pod);
+        }
+        cluster
+    }
+
+    /// From whom all policies allow it, on a port that all of their rules are about.
+    fn reach(to: &str) -> Flow {
+        let address = |of: &str| {
+            let at = PODS.iter().position(|it| *it == of).unwrap();
+            IpAddr::from([10, 0, 0, u8::try_from(at).unwrap()])
+        };
+        Flow::new(address("other-0"), address(to), Traffic::Port(Protocol::Tcp, 150))
+    }
+
+    /// 5 rules ask for 1, 2, 3, 4, 5, 4, 3, 2 and 1 peers on as many ranges of ports.
+    #[test]
+    fn what_takes_too_much_to_say_is_closed_and_told() {
+        let most = [24, 25];
+        let mut compilers = most.map(|most_terms| {
+            let mut compiler = Compiler::new(Options::default(), Scope::Node(name("n")));
+            compiler.most_terms = most_terms;
+            compiler
+        });
+        let mut cluster = cluster();
+        let (large, small) = (nested("large", "web", 5), nested("small", "db", 2));
+        cluster.upsert_policy(large.clone());
+        cluster.upsert_policy(small);
+        cluster.upsert_policy(nested("tiny", "web", 1));
+        let changes = cluster.take_changes();
+        let [closed, open] = compilers.each_mut().map(|it| it.update(&cluster, &changes).clone());
+
+        assert_eq!(open.too_large().count(), 0);
+        assert!(open.decide(&reach("web")).is_allowed());
+        let told: Vec<_> = closed.too_large().collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].direction, Direction::Ingress);
+        assert_eq!(told[0].policies[0], large.key);
+        assert_eq!(
+            told[0].to_string(),
+            "ingress of x/web is denied: the ports and peers of NetworkPolicy x/large and \
+             NetworkPolicy x/tiny are too many"
+        );
+        let explained = closed.explain(&reach("web")).ingress.unwrap();
+        assert_eq!(explained.verdict, Verdict::Deny);
+        assert_eq!(explained.reason, Reason::TooLarge(told[0].policies.clone()));
+        let decided = closed.decide(&reach("web"));
+        assert_eq!(decided.ingress, Some(Verdict::Deny));
+        // NP-NODE-1 holds all the same, and nobody else suffers from it.
+        let node = End::Address("192.168.0.1".parse().unwrap());
+        let by_node = Flow { source: node, ..reach("web") };
+        assert!(closed.decide(&by_node).is_allowed());
+        assert_eq!(closed.explain(&by_node).ingress.unwrap().reason, Reason::OwnNode);
+        assert!(closed.decide(&reach("db")).is_allowed());
+
+        // As soon as it is gone, the others count again.
+        cluster.remove_policy(&large.key);
+        let changes = cluster.take_changes();
+        let [closed, open] = compilers.each_mut().map(|it| it.update(&cluster, &changes).clone());
+        assert_eq!(closed.too_large().count(), 0);
+        assert!(closed.decide(&reach("web")).is_allowed());
+        assert_eq!(closed, open);
     }
 }

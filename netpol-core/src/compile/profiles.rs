@@ -160,8 +160,8 @@ impl Compiler {
             return ProfileId(id);
         }
         let [ingress, egress] = [Direction::Ingress, Direction::Egress].map(|direction| {
-            let (options, stacks) = (&self.options, &mut self.stacks);
-            let map = port_map(options, &lowered, &key.declared, host, direction, stacks)?;
+            let (options, stacks, most) = (&self.options, &mut self.stacks, self.most_terms);
+            let map = port_map(options, &lowered, &key.declared, host, direction, most, stacks)?;
             Some(self.profiles.side(map, stacks))
         });
         self.profiles.used.insert(id, [ingress, egress]);

@@ -2,6 +2,7 @@ use std::fmt;
 
 use crate::model::{Action, Direction, Flow, Name, PolicyKey, Tier};
 
+use super::too_large::display_largest;
 use super::{Decision, Verdict};
 
 /// Why a flow is allowed or denied: the same walk as [`decide`](super::Program::decide), with what it met on its way.
@@ -54,6 +55,9 @@ pub enum Reason {
     },
     /// These NetworkPolicies isolate the subject in this direction, and no rule of them matches (NP-ISO-5).
     Isolated(Vec<PolicyKey>),
+    /// These policies say too much to be told apart, so that everything is denied; those with the most ports and peers
+    /// first. See [`Program::too_large`](super::Program::too_large).
+    TooLarge(Vec<PolicyKey>),
     /// The other end is the subject's own node (NP-NODE-1, CH-NODE-EGRESS).
     OwnNode,
     /// The subject reaches itself by way of a service, which its NetworkPolicies do not keep it from (NP-SELF-1,
@@ -228,6 +232,11 @@ impl fmt::Display for Reason {
                 }
                 let verb = if policies.len() == 1 { "isolates" } else { "isolate" };
                 write!(f, " {verb} the pod; no rule matches")
+            }
+            Self::TooLarge(policies) => {
+                f.write_str("everything is denied, since the ports and peers of ")?;
+                display_largest(policies, f)?;
+                f.write_str(" are too many")
             }
             Self::OwnNode => f.write_str("the other end is the pod's own node"),
             Self::Itself => f.write_str("the other end is the pod itself, behind a service"),

@@ -124,7 +124,11 @@ mod tests {
             }
             intervals
         };
-        Arc::new(PortMap { ports: Protocol::ALL.map(intervals), other: ClassId(7) })
+        Arc::new(PortMap {
+            ports: Protocol::ALL.map(intervals),
+            other: ClassId(7),
+            too_large: false,
+        })
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod reach;
 mod shared;
 mod since;
 mod text;
+mod too_large;
 mod trace;
 mod weight;
 
@@ -61,6 +62,7 @@ pub use partition::TrafficRange;
 pub use profile::{PortMap, Profile, ProfileId};
 pub use reach::{Party, Reach};
 pub use since::{Since, Slot};
+pub use too_large::TooLarge;
 pub use weight::Weight;
 
 /// The compiled policies of a cluster, or of one node of it: see the [module](self).

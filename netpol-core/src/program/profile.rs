@@ -31,6 +31,8 @@ pub struct PortMap {
     /// Few, and so in place: they are looked at for every packet.
     pub(crate) ports: [SmallVec<[(PortRange, ClassId); 3]>; 3],
     pub(crate) other: ClassId,
+    /// All is denied, since to say what is not would take too much.
+    pub(crate) too_large: bool,
 }
 
 impl ProfileId {

@@ -8,6 +8,7 @@ use crate::model::{
 
 use super::decide::{Exempt, Judged};
 use super::explain::{Explanation, Judgement, Miss, Missed, Outcome, Reason, RuleRef, Step};
+use super::too_large::largest_first;
 use super::{Atom, Identity, Profile, Program, Verdict};
 
 impl Program {
@@ -61,7 +62,7 @@ impl Trace<'_> {
         let isolating: Vec<_> =
             self.in_tier(Tier::NetworkPolicy).map(|it| it.key.clone()).collect();
         let mut steps = Vec::new();
-        let (mut reason, mut passed_over) = (None, None);
+        let (mut reason, mut passed_over) = (self.without_rules(judged), None);
         for tier in [Tier::Admin, Tier::NetworkPolicy, Tier::Baseline] {
             if reason.is_none() && tier == Tier::NetworkPolicy && !isolating.is_empty() {
                 reason = self.before_rules(judged);
@@ -104,12 +105,19 @@ impl Trace<'_> {
         self.profile.policies().filter(said)
     }
 
+    /// What decides if it would take too much to say what the policies do.
+    fn without_rules(&self, judged: Judged) -> Option<Reason> {
+        self.profile.side(self.direction).filter(|side| side.too_large)?;
+        Some(
+            exempt(judged)
+                .unwrap_or_else(|| Reason::TooLarge(largest_first(self.profile, self.direction))),
+        )
+    }
+
     /// What the NetworkPolicy tier lets through or not whatever its rules say.
     fn before_rules(&self, judged: Judged) -> Option<Reason> {
-        match judged.exempt {
-            Some(Exempt::OwnNode) => return Some(Reason::OwnNode),
-            Some(Exempt::Itself) => return Some(Reason::Itself),
-            None => {}
+        if let Some(reason) = exempt(judged) {
+            return Some(reason);
         }
         match (self.traffic, self.program.options().other_protocols) {
             (Traffic::Port(..), _) | (_, OtherProtocols::RulesWithoutPorts) => None,
@@ -297,6 +305,13 @@ impl Trace<'_> {
     }
 }
 
+fn exempt(judged: Judged) -> Option<Reason> {
+    Some(match judged.exempt? {
+        Exempt::OwnNode => Reason::OwnNode,
+        Exempt::Itself => Reason::Itself,
+    })
+}
+
 fn ports_text(ports: &Ports) -> String {
     match ports {
         Ports::All => String::new(),
@@ -310,7 +325,9 @@ impl Reason {
     /// What follows from it; [`Reason::OtherProtocol`] may be either.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
-            Self::Rule { action: Action::Deny, .. } | Self::Isolated(_) => Some(Verdict::Deny),
+            Self::Rule { action: Action::Deny, .. } | Self::Isolated(_) | Self::TooLarge(_) => {
+                Some(Verdict::Deny)
+            }
             Self::Rule { .. } | Self::OwnNode | Self::Itself | Self::Default => {
                 Some(Verdict::Allow)
             }

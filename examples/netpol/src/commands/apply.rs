@@ -67,6 +67,7 @@ pub(crate) fn run(args: &ApplyArgs, out: &mut impl Write) -> Result<Exit, Failur
     let policies = notes::count(enforcer.cluster().policies().count(), "policy", "policies");
     let endpoints = notes::count(endpoints, "endpoint", "endpoints");
     writeln!(out, "{}: {policies}, {endpoints}: {applied}", enforcer.backend_name())?;
+    applied.too_large.iter().for_each(|it| notes::note(format_args!("warning: {it}")));
     Ok(match applied.revoked {
         Some(Err(_)) => Exit::Kernel,
         _ => Exit::Success,

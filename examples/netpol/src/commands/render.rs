@@ -11,6 +11,7 @@ use netpol_enforce::backend;
 
 use crate::exit::{Exit, Failure};
 use crate::host::{BackendArgs, Desired, HostArgs, LogArgs, Surroundings};
+use crate::notes;
 use crate::peer::Peer;
 use crate::world::{Party, World};
 
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &RenderArgs, out: &mut impl Write) -> Result<Exit, Failu
     let scope = desired.scope();
     let cluster = Cluster::from_objects(args.host.readings.options(), desired.input.objects);
     let program = compile(&cluster, scope);
+    program.too_large().for_each(|it| notes::note(format_args!("warning: {it}")));
     if args.explain_cost {
         let cost = backend::explain_cost(args.backend.backend, &options, &program);
         let unknown = || Failure::usage(anyhow!("--explain-cost: that is known of nft only"));

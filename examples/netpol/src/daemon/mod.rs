@@ -304,6 +304,7 @@ impl<'a> Daemon<'a> {
                     note(format_args!("{what}: {applied}"));
                     systemd::status(&self.summary());
                 }
+                applied.too_large.iter().for_each(|it| note(format_args!("warning: {it}")));
                 if !self.is_ready {
                     self.get_ready();
                 }

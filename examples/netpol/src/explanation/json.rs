@@ -49,6 +49,9 @@ enum ReasonJson {
     Isolated {
         policies: Vec<PolicyJson>,
     },
+    TooLarge {
+        policies: Vec<PolicyJson>,
+    },
     OwnNode,
     Itself,
     OtherProtocol,
@@ -144,6 +147,9 @@ impl ReasonJson {
             },
             Reason::Isolated(policies) => {
                 Self::Isolated { policies: policies.iter().map(PolicyJson::new).collect() }
+            }
+            Reason::TooLarge(policies) => {
+                Self::TooLarge { policies: policies.iter().map(PolicyJson::new).collect() }
             }
             Reason::OwnNode => Self::OwnNode,
             Reason::Itself => Self::Itself,

@@ -212,6 +212,9 @@ fn hint(judgement: &Judgement, explanation: &Explanation) -> Option<String> {
         Reason::Rule { policy, rule, .. } if judgement.verdict == Verdict::Deny => {
             Some(format!("{policy} would need an Accept or Pass rule before {rule}"))
         }
+        Reason::TooLarge(policies) => policies.first().map(|policy| {
+            format!("{policy} should name fewer ports that overlap, or fewer peers for them")
+        }),
         Reason::Isolated(_) => Some(match nearest_miss(judgement) {
             Some((policy, Miss { rule, missed: Missed::Port, .. })) => {
                 format!("add {traffic} to {policy} spec.{direction}[{}].ports", rule.index)
