@@ -64,7 +64,7 @@ impl Compiler {
         if old.map(|it| &it.endpoint) == new.as_ref() {
             return;
         }
-        if new.is_none() {
+        if new.is_none() || known.is_some() {
             self.dirty.names.push((key.0.clone(), key.1.clone()));
         }
         let vacated = known.and_then(|id| self.places.displace(id));
@@ -91,7 +91,7 @@ impl Compiler {
             Scope::Cluster => true,
             Scope::Node(own) => endpoint.node.as_ref() == Some(own),
         };
-        let placed = Placed { endpoint, workload, node, in_scope };
+        let placed = Placed { endpoint, workload, node, in_scope, alone: false };
         if is_new {
             self.dirty.holding.push(workload);
         }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::model::Name;
+use crate::model::{Endpoint, Name};
 use crate::program::{
     Addresses, AtomId, EndpointEntry, EndpointId, Identity, IdentityId, Known, NamedEnd, NodeId,
     Scope,
@@ -50,8 +50,7 @@ impl Compiler {
             }
         }
         for net in changed {
-            let inside = self.places.located.range(net.network()..=net.broadcast());
-            self.dirty.addresses.extend(inside.map(|(address, _)| *address));
+            self.dirty.addresses.extend(self.places.located_in(net));
         }
     }
 
@@ -64,26 +63,35 @@ impl Compiler {
     }
 
     fn locate(&mut self, address: IpAddr) {
-        let known_before = self.program.edit().addresses.known(address);
+        let addresses = &self.program.edit().addresses;
+        let known_before = addresses.known(address);
+        let by_block = addresses.longest_prefix(address);
         // Whose an address is changes the entries of all that claim it.
-        self.dirty.entries.extend_from_slice(self.places.claimants(address));
-        let owner = self.places.owner(address);
-        let now = self.places.is_known(address).then(|| self.identify(address, owner));
-        let kept = now.filter(|id| self.is_kept(address, *id, owner));
-        let before = match now {
-            Some(now) => self.places.located.insert(address, now),
-            None => self.places.located.remove(&address),
+        let claimants = self.places.claimants(address);
+        self.dirty.entries.extend_from_slice(claimants);
+        let owner = self.places.first_of(claimants);
+        let nodes: SmallVec<[NodeId; 1]> = self.places.nodes_at(address).into();
+        let is_known = owner.is_some() || !nodes.is_empty() || self.places.has_domains(address);
+        let now = is_known.then(|| self.identify(address, owner, &nodes, by_block));
+        let nodes = self.in_scope(nodes);
+        let is_kept = |identity: &IdentityId| {
+            // What is not policed here, and what no rule can tell from the addresses around it, is left out where only
+            // one node is in scope.
+            let placed = owner.and_then(|id| self.places.endpoint(id));
+            self.scope == Scope::Cluster
+                || placed.is_some_and(|it| it.in_scope)
+                || *identity != by_block
+                || !nodes.is_empty()
         };
+        let kept = now.filter(is_kept);
+        let before = self.places.locate(address, now);
         let known = kept.map(|identity| {
             let known = Known::new(identity);
             // Which profile the endpoint has is filled in with its entry, as are nodes that are policed.
             owner.map_or(known, |id| known.of(EndpointId(id), None))
         });
 
-        let nodes = match kept {
-            Some(_) => self.nodes_in_scope(address),
-            None => SmallVec::new(),
-        };
+        let nodes = if kept.is_some() { nodes } else { SmallVec::new() };
         let inner = self.program.edit();
         if inner.addresses.nodes_at(address) != nodes.as_slice() {
             let at = Arc::make_mut(&mut inner.addresses.nodes);
@@ -111,11 +119,15 @@ impl Compiler {
     }
 
     /// Who has an address that means something of its own.
-    fn identify(&mut self, address: IpAddr, owner: Option<u32>) -> IdentityId {
-        let by_block = self.program.edit().addresses.longest_prefix(address);
-        let nodes: SmallVec<[NodeId; 1]> = self.places.nodes_at(address).into();
+    fn identify(
+        &mut self,
+        address: IpAddr,
+        owner: Option<u32>,
+        nodes: &[NodeId],
+        by_block: IdentityId,
+    ) -> IdentityId {
         let workload = owner.and_then(|id| self.places.endpoint(id)).map(|it| it.workload);
-        let mut atoms = self.labelled_atoms(address, &nodes);
+        let mut atoms = self.labelled_atoms(address, nodes);
         let cached = workload.filter(|_| atoms.is_empty());
         // Most have nothing but what their workload has.
         let state = cached.filter(|_| by_block == Addresses::NOTHING);
@@ -144,7 +156,7 @@ impl Compiler {
                     }
                 }
             }
-            None => self.add_hosts(&nodes, &mut atoms),
+            None => self.add_hosts(nodes, &mut atoms),
         }
         let id = self.acquire_identity(atoms);
         if let Some(workload) = cached.filter(|_| !depends_on_address) {
@@ -181,39 +193,36 @@ impl Compiler {
         self.special.add_declared(listed.flat_map(|it| &it.ports), true, atoms);
     }
 
-    /// Whether the program has to know an address: what is not policed here, and what no rule can tell from the
-    /// addresses around it, is left out where only one node is in scope.
-    fn is_kept(&self, address: IpAddr, identity: IdentityId, owner: Option<u32>) -> bool {
-        let owner = owner.and_then(|id| self.places.endpoint(id));
-        self.scope == Scope::Cluster
-            || owner.is_some_and(|it| it.in_scope)
-            || identity != self.program.by_block(address)
-            || !self.nodes_in_scope(address).is_empty()
-    }
-
-    /// The nodes that have an address, as far as they matter: of other nodes only those that share an address with ours
-    /// could, and only where nodes are policed.
-    fn nodes_in_scope(&self, address: IpAddr) -> SmallVec<[NodeId; 1]> {
-        let nodes = self.places.nodes_at(address).iter().copied();
+    /// The nodes of these that matter: of other nodes only those that share an address with ours could, and only where
+    /// nodes are policed.
+    fn in_scope(&self, mut nodes: SmallVec<[NodeId; 1]>) -> SmallVec<[NodeId; 1]> {
         let all = self.own_node.is_none() || self.hosts_are_policed();
-        let mut nodes: SmallVec<[NodeId; 1]> =
-            nodes.filter(|id| all || self.own_node == Some(*id)).collect();
+        nodes.retain(|id| all || self.own_node == Some(*id));
         nodes.sort_unstable();
         nodes
     }
 
     /// Brings the entries of endpoints up to date, and who goes by which name.
     pub(super) fn settle_entries(&mut self) {
+        // Whoever goes by a name alone has it if the program knows of them.
+        let mut alone: Vec<(u32, Arc<Endpoint>)> = Vec::new();
         for id in take(&mut self.dirty.entries) {
-            let entry = match self.places.endpoint(id).cloned() {
-                Some(placed) => {
-                    let name = (&placed.endpoint.namespace, &placed.endpoint.name);
-                    self.dirty.names.push((name.0.clone(), name.1.clone()));
-                    self.entry(id, &placed)
-                }
+            let placed = self.places.endpoint(id).cloned();
+            let entry = match &placed {
+                Some(placed) => self.entry(id, placed),
                 None => self.host_entry(id),
             };
             let inner = self.program.edit();
+            if let Some(Placed { endpoint, alone: is_alone, .. }) = placed {
+                let before = inner.endpoints.get(id).map(|it| (&it.namespace, &it.name));
+                let now = entry.as_ref().map(|it| (&it.namespace, &it.name));
+                if !is_alone || endpoint.host_network {
+                    let name = (endpoint.namespace.clone(), endpoint.name.clone());
+                    self.dirty.names.push(name);
+                } else if before != now {
+                    alone.push((id, endpoint));
+                }
+            }
             if let Some(entry) = &entry {
                 for address in &entry.addresses {
                     let known = inner.addresses.known(*address);
@@ -233,7 +242,12 @@ impl Compiler {
                 None => endpoints.clear(id),
             }
         }
-        for name in std::mem::take(&mut self.dirty.names) {
+        let inner = self.program.edit();
+        for (id, endpoint) in alone {
+            let end = inner.endpoints.get(id).map(|_| EndpointId(id));
+            inner.names.set(&endpoint.namespace, &endpoint.name, end, &inner.endpoints);
+        }
+        for name in take(&mut self.dirty.names) {
             let end = self.named_end(&name);
             self.program.edit().set_named(&name, end);
         }

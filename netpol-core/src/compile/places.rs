@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use crate::cluster::EndpointKey;
@@ -17,8 +18,9 @@ use super::workload::WorkloadId;
 pub(super) struct Places {
     endpoints: Vec<Option<Placed>>,
     vacant: Vec<u32>,
-    /// The ordinary endpoints that say an address is theirs.
-    claims: HashMap<IpAddr, SmallVec<[u32; 1]>>,
+    addresses: HashMap<IpAddr, At>,
+    /// The addresses that have an identity of their own.
+    located: BTreeSet<IpAddr>,
     by_name: HashMap<(Name, Name), SmallVec<[u32; 1]>>,
     pub(super) node_names: Interner<Name>,
     nodes: HashMap<NodeId, Arc<Node>>,
@@ -27,8 +29,15 @@ pub(super) struct Places {
     hosts: HashMap<NodeId, BTreeSet<u32>>,
     domains: BTreeMap<Name, BTreeSet<IpAddr>>,
     domains_at: HashMap<IpAddr, BTreeSet<Name>>,
-    /// The identity of every address that means something of its own.
-    pub(super) located: BTreeMap<IpAddr, IdentityId>,
+}
+
+/// What there is at an address.
+#[derive(Debug, Default)]
+struct At {
+    /// The ordinary endpoints that say it is theirs.
+    claimants: SmallVec<[u32; 1]>,
+    /// What it was found to mean, if it means something of its own.
+    identity: Option<IdentityId>,
 }
 
 /// An endpoint that counts (M2).
@@ -38,13 +47,15 @@ pub(super) struct Placed {
     pub(super) workload: WorkloadId,
     pub(super) node: Option<NodeId>,
     pub(super) in_scope: bool,
+    /// No other goes by its name.
+    pub(super) alone: bool,
 }
 
 impl Places {
     /// Makes room for as many more endpoints at once.
     pub(super) fn reserve_room(&mut self, count: usize) {
         self.endpoints.reserve(count);
-        self.claims.reserve(count);
+        self.addresses.reserve(count);
         self.by_name.reserve(count);
     }
 
@@ -81,19 +92,26 @@ impl Places {
     }
 
     /// Puts an endpoint at the number reserved for it.
-    pub(super) fn place(&mut self, id: u32, placed: Placed) {
+    pub(super) fn place(&mut self, id: u32, mut placed: Placed) {
         let endpoint = &placed.endpoint;
         let name = (endpoint.namespace.clone(), endpoint.name.clone());
-        self.by_name.entry(name).or_default().push(id);
+        let alike = self.by_name.entry(name).or_default();
+        placed.alone = alike.is_empty();
+        for other in alike.iter() {
+            if let Some(Some(other)) = self.endpoints.get_mut(*other as usize) {
+                other.alone = false;
+            }
+        }
+        alike.push(id);
         if endpoint.host_network {
             if let Some(node) = placed.node {
                 self.hosts.entry(node).or_default().insert(id);
             }
         } else {
             for address in &endpoint.addresses {
-                let claims = self.claims.entry(*address).or_default();
-                if !claims.contains(&id) {
-                    claims.push(id);
+                let claimants = &mut self.addresses.entry(*address).or_default().claimants;
+                if !claimants.contains(&id) {
+                    claimants.push(id);
                 }
             }
         }
@@ -109,8 +127,14 @@ impl Places {
         let name = (endpoint.namespace.clone(), endpoint.name.clone());
         if let Some(ids) = self.by_name.get_mut(&name) {
             ids.retain(|it| *it != id);
-            if ids.is_empty() {
-                self.by_name.remove(&name);
+            match ids.as_slice() {
+                [] => drop(self.by_name.remove(&name)),
+                [only] => {
+                    if let Some(Some(only)) = self.endpoints.get_mut(*only as usize) {
+                        only.alone = true;
+                    }
+                }
+                _ => {}
             }
         }
         if let Some(node) = placed.node {
@@ -123,10 +147,10 @@ impl Places {
             self.node_names.release(node.0);
         }
         for address in &endpoint.addresses {
-            if let Some(claims) = self.claims.get_mut(address) {
-                claims.retain(|it| *it != id);
-                if claims.is_empty() {
-                    self.claims.remove(address);
+            if let Some(at) = self.addresses.get_mut(address) {
+                at.claimants.retain(|it| *it != id);
+                if at.claimants.is_empty() && at.identity.is_none() {
+                    self.addresses.remove(address);
                 }
             }
         }
@@ -135,16 +159,51 @@ impl Places {
 
     /// The ordinary endpoint that has an address: of several that claim it the first by key (M3).
     pub(super) fn owner(&self, address: IpAddr) -> Option<u32> {
-        let claims = self.claims.get(&address)?;
-        if let [only] = claims.as_slice() {
-            return Some(*only);
+        self.first_of(self.claimants(address))
+    }
+
+    /// The endpoint that has an address which these claim.
+    pub(super) fn first_of(&self, claimants: &[u32]) -> Option<u32> {
+        match claimants {
+            [] => None,
+            [only] => Some(*only),
+            several => {
+                let key = |id: &u32| self.endpoint(*id).map(|it| key_of(&it.endpoint));
+                several.iter().copied().min_by_key(key)
+            }
         }
-        claims.iter().copied().min_by_key(|id| self.endpoint(*id).map(|it| key_of(&it.endpoint)))
     }
 
     /// The ordinary endpoints that claim an address.
     pub(super) fn claimants(&self, address: IpAddr) -> &[u32] {
-        self.claims.get(&address).map_or(&[], |claims| claims)
+        self.addresses.get(&address).map_or(&[], |at| &at.claimants)
+    }
+
+    /// Notes what an address was found to mean; tells what it meant before.
+    pub(super) fn locate(
+        &mut self,
+        address: IpAddr,
+        identity: Option<IdentityId>,
+    ) -> Option<IdentityId> {
+        let Some(identity) = identity else {
+            let at = self.addresses.get_mut(&address)?;
+            let before = at.identity.take()?;
+            if at.claimants.is_empty() {
+                self.addresses.remove(&address);
+            }
+            self.located.remove(&address);
+            return Some(before);
+        };
+        let before = self.addresses.entry(address).or_default().identity.replace(identity);
+        if before.is_none() {
+            self.located.insert(address);
+        }
+        before
+    }
+
+    /// The addresses of a block that mean something of their own.
+    pub(super) fn located_in(&self, net: IpNet) -> impl Iterator<Item = IpAddr> {
+        self.located.range(net.network()..=net.broadcast()).copied()
     }
 
     /// All that goes by a name, in the order of uids.
@@ -248,11 +307,9 @@ impl Places {
         matching.flat_map(|(_, addresses)| addresses).copied().collect()
     }
 
-    /// Whether an address means something of its own.
-    pub(super) fn is_known(&self, address: IpAddr) -> bool {
-        self.claims.contains_key(&address)
-            || self.by_node_address.contains_key(&address)
-            || self.domains_at.contains_key(&address)
+    /// Whether any name was seen to stand for an address.
+    pub(super) fn has_domains(&self, address: IpAddr) -> bool {
+        self.domains_at.contains_key(&address)
     }
 }
 

@@ -171,7 +171,7 @@ impl Compiler {
             ingress: side(ingress),
             egress: side(egress),
             policies: policies.collect(),
-            declared: key.declared.clone(),
+            declared: key.declared.as_slice().into(),
         };
         self.program.edit().set_profile(ProfileId(id), profile);
         ProfileId(id)

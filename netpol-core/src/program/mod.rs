@@ -37,7 +37,7 @@ mod weight;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smallvec::SmallVec;
 
@@ -227,11 +227,6 @@ impl Program {
         Arc::make_mut(&mut self.inner)
     }
 
-    /// Who has an address as far as blocks tell.
-    pub(crate) fn by_block(&self, address: IpAddr) -> IdentityId {
-        self.inner.addresses.longest_prefix(address)
-    }
-
     /// Whose endpoints it polices.
     pub fn scope(&self) -> &Scope {
         &self.inner.scope
@@ -259,7 +254,7 @@ impl Program {
     /// Ids come from this program only; one of another program gives some other profile or the open one.
     #[inline]
     pub fn profile(&self, id: ProfileId) -> &Profile {
-        static OPEN: Profile = Profile::OPEN;
+        static OPEN: LazyLock<Profile> = LazyLock::new(Profile::default);
         self.inner.profiles.get(id.0).unwrap_or(&OPEN)
     }
 

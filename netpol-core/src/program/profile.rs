@@ -13,9 +13,9 @@ pub struct Profile {
     pub(crate) ingress: Option<Side>,
     pub(crate) egress: Option<Side>,
     /// The policies that apply, in the order in which they are asked.
-    pub(crate) policies: Vec<Arc<Policy>>,
+    pub(crate) policies: Arc<[Arc<Policy>]>,
     /// What its endpoints declare, of the ports that ingress rules ask for by name.
-    pub(crate) declared: Vec<DeclaredPort>,
+    pub(crate) declared: Arc<[DeclaredPort]>,
 }
 
 /// Index of a [`Profile`] in its program.
@@ -40,9 +40,6 @@ impl ProfileId {
 }
 
 impl Profile {
-    pub(crate) const OPEN: Self =
-        Self { ingress: None, egress: None, policies: Vec::new(), declared: Vec::new() };
-
     /// What it says in one direction; `None` if no policy says anything there and all is allowed.
     pub fn side(&self, direction: Direction) -> Option<&PortMap> {
         match direction {

@@ -107,7 +107,7 @@ impl Profile {
             && same(self.egress.as_ref(), other.egress.as_ref())
             && self.declared == other.declared
             && self.policies.len() == other.policies.len()
-            && self.policies.iter().zip(&other.policies).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.policies.iter().zip(other.policies.iter()).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }
 
