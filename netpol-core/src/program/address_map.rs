@@ -33,9 +33,11 @@ const LANES: usize = 4;
 const _: () = assert!(size_of::<Bucket<u32>>() == 64, "a bucket is one cache line");
 
 /// Buckets of a shard while there are few of them: a change that touches many addresses copies many shards.
-const BUCKETS: usize = 64;
-/// Shards from which on they get larger and not more, up to four times as large: whatever is changed, the array is copied.
-const SHARDS: usize = 256;
+const BUCKETS: usize = 8;
+/// Shards from which on they get larger and not more: whatever is changed, their array is copied.
+const SHARDS: usize = 512;
+/// Buckets of a shard from which on they get more again.
+const LARGEST: usize = 32 * BUCKETS;
 /// Entries per bucket, on average, at which the room is doubled: few enough for most to be in the first bucket that is
 /// looked at.
 const FULL: usize = LANES / 2;
@@ -110,7 +112,7 @@ impl<K: Copy + Default + Eq + Into<u128>> AddressMap<K> {
 
     fn double(&mut self) {
         let mut count = self.shards.len();
-        match count >= SHARDS && self.buckets < 4 * BUCKETS {
+        match count >= SHARDS && self.buckets < LARGEST {
             true => self.buckets *= 2,
             false => count *= 2,
         }
@@ -328,7 +330,7 @@ mod tests {
             keys().for_each(|(it, key)| map.insert(key, Known::new(IdentityId(it))));
             assert!(keys().all(|(it, key)| map.get(key).map(|it| it.identity().0) == Some(it)));
             let buckets: usize = map.shards.iter().map(|shard| shard.len()).sum();
-            assert!(buckets <= 40 * BUCKETS, "{buckets} buckets, with {shift}");
+            assert!(buckets <= 2560, "{buckets} buckets, with {shift}");
         }
     }
 
@@ -337,16 +339,16 @@ mod tests {
     fn room_is_doubled_in_two_ways() {
         let mut map = AddressMap::<u32>::default();
         let mut sizes = Vec::new();
-        for key in 0..140_000 {
+        for key in 0..270_000 {
             map.insert(key, Known::new(IdentityId(key)));
             let size = (map.shards.len(), map.buckets);
             if sizes.last() != Some(&size) {
                 sizes.push(size);
             }
         }
-        let shards = [1, 2, 4, 8, 16, 32, 64, 128, 256].map(|shards| (shards, 64));
-        let larger = [(256, 128), (256, 256), (512, 256)];
-        assert_eq!(sizes, [&shards[..], &larger].concat());
-        assert!((0..140_000).all(|key| map.get(key).map(|it| it.identity().0) == Some(key)));
+        let shards = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].map(|shards| (shards, 8));
+        let larger = [16, 32, 64, 128, 256].map(|buckets| (512, buckets));
+        assert_eq!(sizes, [&shards[..], &larger, &[(1024, 256)]].concat());
+        assert!((0..270_000).all(|key| map.get(key).map(|it| it.identity().0) == Some(key)));
     }
 }

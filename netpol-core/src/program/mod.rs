@@ -124,13 +124,13 @@ pub(crate) struct Inner {
     pub(crate) scope: Scope,
     pub(crate) addresses: Addresses,
     pub(crate) identities: Pages<Arc<Identity>>,
-    pub(crate) atoms: Table<Atom>,
+    pub(crate) atoms: Pages<Atom>,
     pub(crate) endpoints: Pages<Arc<EndpointEntry>>,
     /// Which endpoint goes by a name.
     pub(crate) names: Names,
     /// What host-network endpoints go by: an address of their node.
     pub(crate) hosts: Shards<(Name, Name), IpAddr>,
-    profiles: Table<Profile>,
+    profiles: Table<Profile, 32>,
     /// Of each profile what decisions look at.
     gates: Table<Gate>,
     pub(crate) classes: Table<Class>,
@@ -209,7 +209,7 @@ impl Program {
             scope,
             addresses: Addresses::default(),
             identities: Pages::default(),
-            atoms: Table::default(),
+            atoms: Pages::default(),
             endpoints: Pages::default(),
             names: Names::default(),
             hosts: Shards::default(),

@@ -24,7 +24,7 @@ pub(crate) struct Names {
 type Slot = (u32, EndpointId);
 
 /// Names per shard, on average, at which their number is doubled.
-const FULL: usize = 512;
+const FULL: usize = 256;
 
 impl Default for Names {
     fn default() -> Self {
