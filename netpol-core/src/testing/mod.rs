@@ -120,6 +120,15 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_carved_in_many_ways_now_and_then() {
+        let carved = worlds(1000).filter(|(objects, ..)| {
+            objects.policies.iter().any(|policy| *policy.key.name == *"carver")
+        });
+        let carved = carved.count();
+        assert!(carved > 10, "{carved}");
+    }
+
+    #[test]
     fn all_judgements_are_common() {
         let mut verdicts = Vec::new();
         for (objects, options, flows) in worlds(300) {

@@ -42,7 +42,36 @@ pub(super) fn policies(choices: &mut Choices<'_>, namespaces: usize) -> Vec<Poli
     if let Some(policy) = contradicted.filter(|_| choices.one_in(4)) {
         policies.push(contradiction(policy.clone()));
     }
+    let carved = policies.iter().find_map(|it| Some((it, carved_block(it)?)));
+    if let Some((policy, cidr)) = carved.filter(|_| choices.one_in(2)) {
+        policies.push(carver(policy.clone(), cidr));
+    }
     policies
+}
+
+/// The CIDR of a block that the policy leaves out parts of, if there are many to leave out.
+fn carved_block(policy: &Policy) -> Option<IpNet> {
+    let rules = policy.ingress.iter().chain(&policy.egress).flatten();
+    let peers = rules.filter_map(|rule| match &rule.peers {
+        Peers::AnyOf(peers) => Some(peers),
+        Peers::Everyone => None,
+    });
+    peers.flatten().find_map(|peer| match peer {
+        Peer::Block(block) if !block.except().is_empty() => {
+            Some(block.cidr()).filter(|it| it.max_prefix_len() - it.prefix_len() > 6)
+        }
+        _ => None,
+    })
+}
+
+/// The same policy under another name, about so many different parts of a block that the engine tells parts apart.
+fn carver(mut policy: Policy, cidr: IpNet) -> Policy {
+    policy.key.name = name("carver");
+    for rule in policy.ingress.iter_mut().chain(&mut policy.egress).flatten() {
+        let parts = cidr.hosts().take(34).map(IpNet::from);
+        rule.peers = Peers::AnyOf(parts.map(|it| Peer::Block(Block::new(cidr, [it]))).collect());
+    }
+    policy
 }
 
 /// The same policy under another name, with Accept for Deny and the other way round.
