@@ -60,6 +60,9 @@ pub(super) fn shapes(effort: Effort) -> Vec<Figure> {
         ("deep.1k-ports", world::deep_ports(1000, 100)),
         ("wide.10k-pods", world::wide(10_000, 5)),
         ("blocks.10k-policies", world::blocks(10_000, 10)),
+        ("one-policy.25k-blocks", world::carved(25_000, false)),
+        ("one-policy.25k-blocks-and-ports", world::carved(25_000, true)),
+        ("one-policy.25k-ports-too-large", world::nested_ports(25_000)),
     ];
     for (name, objects) in others {
         let cluster = cluster(objects);

@@ -1,6 +1,8 @@
 //! Shapes that push one dimension and leave the others alone.
 
-use netpol_core::model::{Endpoint, Name, Namespace, Objects, Ports, Selector, name};
+use netpol_core::model::{
+    Endpoint, Name, Namespace, Objects, PortMatch, PortRange, Ports, Protocol, Rule, Selector, name,
+};
 
 use super::parts::{Nodes, allow, block, cidr, here, label, labels, policy, tcp};
 use crate::random::Random;
@@ -74,6 +76,35 @@ pub fn blocks(policies: usize, cidrs: usize) -> Objects {
         }
         objects.policies.push(own);
     }
+    objects
+}
+
+/// One policy for one pod, as large as an API server takes: `rules` that each allow 10.0.0.0/8 but one address of it, on
+/// all ports or on a port of its own each.
+pub fn carved(rules: u16, a_port_each: bool) -> Objects {
+    let allowed = (0..rules).map(|at| {
+        let part = cidr(0x0a01_0000 | u32::from(at), 32);
+        let ports = if a_port_each { vec![tcp(at)] } else { Vec::new() };
+        allow(vec![block(cidr(0x0a00_0000, 8), &[part])], &ports)
+    });
+    one_policy(|_| allowed.collect())
+}
+
+/// The same, of `rules` that each allow an app of its own, on ports around those of the next.
+pub fn nested_ports(rules: u16) -> Objects {
+    let allowed = |namespace: &Name, at: u16| {
+        let peers = vec![here(namespace, label("app", &format!("other-{at}")))];
+        let ports = PortRange::new(at, u16::MAX - at).map(|it| PortMatch::Range(Protocol::Tcp, it));
+        allow(peers, &ports.into_iter().collect::<Vec<_>>())
+    };
+    one_policy(|namespace| (0..rules).map(|at| allowed(namespace, at)).collect())
+}
+
+fn one_policy(rules: impl FnOnce(&Name) -> Vec<Rule>) -> Objects {
+    let (mut objects, namespace) = namespace_of_apps(1, 1);
+    let mut policy = policy(&namespace, "large", Selector::everything());
+    policy.ingress = Some(rules(&namespace));
+    objects.policies.push(policy);
     objects
 }
 

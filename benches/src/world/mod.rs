@@ -14,7 +14,7 @@ use crate::random::Random;
 
 pub use antrea::{cross_namespace, one_namespace, small_namespaces};
 pub use events::{Change, Event, changes};
-pub use extreme::{blocks, deep, deep_ports, wide};
+pub use extreme::{blocks, carved, deep, deep_ports, nested_ports, wide};
 pub use mixed::{Size, isolate, mixed};
 
 /// Connections between pods chosen uniformly at random, one in ten with the world outside, to ports of which half
