@@ -1,8 +1,10 @@
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::model::Action;
 use crate::program::{
-    AtomId, Class, ClassId, IdentityId, OwnNode, RareSet, Scope, SortedSet, Stack, Union, Within,
+    AtomId, Class, ClassId, IdentityId, IdentitySet, OwnNode, RareSet, Scope, SortedSet, Stack,
+    Union, Within,
 };
 
 use super::Compiler;
@@ -13,7 +15,7 @@ pub(super) struct AtomUsers(Vec<Users>);
 
 #[derive(Debug, Default)]
 struct Users {
-    identities: SortedSet<IdentityId>,
+    identities: IdentitySet,
     classes: SortedSet<ClassId>,
 }
 
@@ -27,20 +29,35 @@ impl AtomUsers {
         &mut self.0[at]
     }
 
-    fn identities(&self, AtomId(id): AtomId) -> impl Iterator<Item = IdentityId> {
-        self.0.get(id as usize).into_iter().flat_map(|users| users.identities.iter())
+    fn identities(&self, AtomId(id): AtomId) -> &IdentitySet {
+        static NOBODY: IdentitySet = IdentitySet::EMPTY;
+        self.0.get(id as usize).map_or(&NOBODY, |users| &users.identities)
     }
 
-    /// Whom a union includes, in no particular order.
-    fn included(&self, union: &Union) -> Vec<IdentityId> {
-        let mut included: Vec<IdentityId> =
-            union.atoms.iter().flat_map(|atom| self.identities(*atom)).collect();
-        for alike in union.blocks.chunk_by(|a, b| a.block == b.block) {
-            let left_out = self.left_out(alike);
-            let inside = alike.first().into_iter().flat_map(|it| self.identities(it.block));
-            included.extend(inside.filter(|id| left_out.binary_search(id).is_err()));
+    /// Whom a union includes. Where it is about one thing, the set of who that is is shared.
+    fn included(&self, union: &Union) -> IdentitySet {
+        let atoms = union.atoms.iter().map(|atom| Cow::Borrowed(self.identities(*atom)));
+        let alike = union.blocks.chunk_by(|a, b| a.block == b.block);
+        let sets: Vec<Cow<'_, IdentitySet>> =
+            atoms.chain(alike.map(|alike| Cow::Owned(self.inside(alike)))).collect();
+        match sets.as_slice() {
+            [only] => only.clone().into_owned(),
+            sets => sets.iter().flat_map(|set| set.iter()).collect(),
         }
-        included
+    }
+
+    /// Whom any of these includes that are about the same block.
+    fn inside(&self, alike: &[Within]) -> IdentitySet {
+        let Some(Within { block, .. }) = alike.first() else { return IdentitySet::EMPTY };
+        let left_out = self.left_out(alike);
+        let block = self.identities(*block);
+        // To take out few leaves most of the set shared.
+        if left_out.len() < block.len() / 8 {
+            let mut inside = block.clone();
+            left_out.into_iter().for_each(|id| inside.remove(id));
+            return inside;
+        }
+        block.iter().filter(|id| left_out.binary_search(id).is_err()).collect()
     }
 
     /// Whom every one of these leaves out of the same block; ascending. Many that leave out different parts cost as
@@ -48,7 +65,7 @@ impl AtomUsers {
     fn left_out(&self, alike: &[Within]) -> Vec<IdentityId> {
         let mut lists = alike.iter().map(|within| {
             let parts = within.except.iter();
-            let mut list: Vec<_> = parts.flat_map(|atom| self.identities(*atom)).collect();
+            let mut list: Vec<_> = parts.flat_map(|atom| self.identities(*atom).iter()).collect();
             list.sort_unstable();
             list
         });
@@ -158,11 +175,11 @@ impl Compiler {
         };
         let mut own_node_list = RareSet::default();
         if let Some(union) = stack.as_union() {
-            let exceptions = self.users.included(union).into_iter().collect();
+            let exceptions = self.users.included(union);
             return Class { default, exceptions, own_node, own_node_list };
         }
         let mut mentioned: Vec<IdentityId> =
-            stack.atoms().flat_map(|atom| self.users.identities(atom)).collect();
+            stack.atoms().flat_map(|atom| self.users.identities(atom).iter()).collect();
         mentioned.sort_unstable();
         mentioned.dedup();
         let atoms = |id: &IdentityId| self.identities.get(id.0).map_or(&[][..], |atoms| atoms);

@@ -17,6 +17,12 @@ const REVIEWED: usize = 256;
 /// Never given to anybody, so that nobody asks for it.
 const NOBODY: IdentityId = IdentityId(u32::MAX);
 
+impl Default for IdentitySet {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl IdentitySet {
     pub(crate) const EMPTY: Self = Self::Few([NOBODY; FEW]);
 

@@ -47,6 +47,7 @@ pub(crate) use address::{Addresses, Known};
 pub(crate) use atom::{Atom, AtomId, Declares, Identity, Term, Within};
 pub(crate) use class::{OwnNode, RareSet, Segment, Stack, Terms, Union};
 use gate::Gate;
+pub(crate) use identity_set::IdentitySet;
 pub(crate) use members::successor;
 pub(crate) use names::Names;
 pub(crate) use profile::Side;
