@@ -13,7 +13,8 @@
 //!
 //! 1. `changes`: objects come, go and change; what they meant is taken back before what they mean is put in place.
 //! 2. `subjects`: which policies select each policed workload. A policy that selects none costs nothing more.
-//! 3. `holding`: which atoms hold for each workload, as policies in use begin and cease to ask for them (`lower`).
+//! 3. `holding`: which atoms hold for each workload, as policies in use begin and cease to ask for them (`lower`,
+//!    `carvings`).
 //! 4. `locate`: which identity each address has, by its workload, the `blocks` around it, nodes and domain names.
 //! 5. `profiles`: policies of a workload become intervals of ports (`ports`), each with a stack of what it asks.
 //! 6. `classes`: which identities each stack allows.
@@ -117,8 +118,8 @@ pub struct Compiler {
 
 /// Terms of one direction of a profile at most. Rules whose ports overlap ask for all their peers wherever they do, so
 /// that a single policy of 10,000 rules can ask for 50,000,000 of them: half a gigabyte here, and several of the
-/// kernel's. A thousand rules about all ports, each with a peer of its own, beside four thousand others with a port each,
-/// ask for as much as this; the largest of known clusters for a hundredth.
+/// kernel's. A thousand rules about all ports, each with a peer of its own, beside two thousand others with a port each,
+/// ask for as much as this.
 const MOST_TERMS: usize = 1 << 22;
 
 /// What has to be worked out again.

@@ -307,7 +307,7 @@ mod tests {
     use crate::model::{
         Direction, End, Endpoint, Flow, Labels, Name, NamespaceScope, Node, Options, Peer, Peers,
         PodSelector, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Ports, Protocol,
-        Requirement, Rule, Selector, Subject, Tier, Traffic, name,
+        Requirement, Rule, Selector, SelfTraffic, Subject, Tier, Traffic, name,
     };
     use crate::program::{Reason, Verdict};
     use crate::{Cluster, Scope};
@@ -403,6 +403,32 @@ mod tests {
         assert!(closed.decide(&by_node).is_allowed());
         assert_eq!(closed.explain(&by_node).ingress.unwrap().reason, Reason::OwnNode);
         assert!(closed.decide(&reach("db")).is_allowed());
+
+        // All that it selects, and what they send to themselves.
+        let mut twin = Endpoint::new("x", "web-2");
+        twin.labels = Labels::from_iter([("app", "web")]);
+        twin.node = Some(name("n"));
+        cluster.upsert_endpoint(twin);
+        cluster.upsert_policy(nested("tiny-2", "web", 1));
+        let options = Options { self_traffic: SelfTraffic::Policed, ..Options::default() };
+        let mut policed = Compiler::new(options, Scope::Node(name("n")));
+        policed.most_terms = most[0];
+        let mut both = Cluster::new(options);
+        cluster.endpoints().for_each(|it| both.upsert_endpoint(it.clone()));
+        cluster.policies().for_each(|it| both.upsert_policy(it.clone()));
+        let told: Vec<String> = policed
+            .update(&both, &both.all_as_changes())
+            .too_large()
+            .map(|it| it.to_string())
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "ingress of x/web and 1 more is denied: the ports and peers of NetworkPolicy x/large and \
+              2 other policies are too many"
+            ]
+        );
+        cluster.remove_policy(&nested("tiny-2", "web", 1).key);
 
         // As soon as it is gone, the others count again.
         cluster.remove_policy(&large.key);

@@ -9,7 +9,7 @@ use super::{EndpointEntry, Profile, Program};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TooLarge<'p> {
-    /// Whose it is.
+    /// Whose it is; at least one.
     pub endpoints: Vec<&'p EndpointEntry>,
     /// Which direction.
     pub direction: Direction,
@@ -21,7 +21,8 @@ impl Program {
     /// The directions of endpoints that are closed since their policies say too much: whatever they allow, all new
     /// connections are denied but those with the endpoint's own node. [`explain`](Self::explain) tells so, too.
     ///
-    /// One policy alone can do that to the endpoints that it selects, and to no others. `O(n)` in the endpoints.
+    /// One policy alone can do that to the endpoints that it selects, and to no others. What endpoints send to themselves
+    /// is not told of. `O(n)` in the endpoints.
     ///
     /// ```
     /// # use netpol_core::{Cluster, Scope, compile};
@@ -36,10 +37,10 @@ impl Program {
                 |direction: &Direction| profile.side(*direction).is_some_and(|side| side.too_large);
             Direction::ALL.into_iter().filter(is_closed).map(move |it| (id, profile, it))
         });
-        closed.map(|(id, profile, direction)| TooLarge {
-            endpoints: self.endpoints().filter(|it| it.profile() == id).collect(),
-            direction,
-            policies: largest_first(profile, direction),
+        closed.filter_map(|(id, profile, direction)| {
+            let endpoints: Vec<_> = self.endpoints().filter(|it| it.profile() == id).collect();
+            let policies = largest_first(profile, direction);
+            (!endpoints.is_empty()).then_some(TooLarge { endpoints, direction, policies })
         })
     }
 }
@@ -71,13 +72,10 @@ fn size(policy: &Policy, direction: Direction) -> Option<usize> {
 impl fmt::Display for TooLarge<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of ", self.direction)?;
-        match self.endpoints.as_slice() {
-            [] => f.write_str("nobody")?,
-            [first, more @ ..] => {
-                write!(f, "{}/{}", first.namespace(), first.name())?;
-                if !more.is_empty() {
-                    write!(f, " and {} more", more.len())?;
-                }
+        if let [first, more @ ..] = self.endpoints.as_slice() {
+            write!(f, "{}/{}", first.namespace(), first.name())?;
+            if !more.is_empty() {
+                write!(f, " and {} more", more.len())?;
             }
         }
         f.write_str(" is denied: the ports and peers of ")?;
@@ -88,9 +86,10 @@ impl fmt::Display for TooLarge<'_> {
 
 pub(super) fn display_largest(policies: &[PolicyKey], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match policies {
-        [] => f.write_str("no policy"),
-        [only] => write!(f, "{only}"),
         [first, other] => write!(f, "{first} and {other}"),
-        [first, others @ ..] => write!(f, "{first} and {} other policies", others.len()),
+        [first, others @ ..] if !others.is_empty() => {
+            write!(f, "{first} and {} other policies", others.len())
+        }
+        few => few.iter().try_for_each(|only| write!(f, "{only}")),
     }
 }
