@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netpol_core::compile::Compiler;
 use netpol_core::model::{
-    Action, Block, DeclaredPort, Direction, End, Endpoint, Family, Flow, Name, NamespaceScope,
-    Objects, Options, Peer, Peers, PodSelector, Policy, PolicyKey, PolicyKind, PortMatch,
-    PortRange, Ports, Protocol, Rule, Selector, Subject, Tier, Traffic, name,
+    Action, Block, DeclaredPort, Direction, End, Endpoint, Family, Flow, Labels, Name,
+    NamespaceScope, Objects, Options, Peer, Peers, PodSelector, Policy, PolicyKey, PolicyKind,
+    PortMatch, PortRange, Ports, Protocol, Requirement, Rule, Selector, Subject, Tier, Traffic,
+    name,
 };
 use netpol_core::program::{Program, Verdict};
 use netpol_core::reference::{self, Judgement};
@@ -190,7 +191,7 @@ fn how_blocks_are_told_apart_changes_nothing() {
         let scopes = [Scope::Cluster, Scope::Node(name("n-0"))];
         let mut compilers = scopes.clone().map(|scope| Compiler::new(options, scope));
         for step in 0..40 {
-            for change in 0..12 {
+            for change in 0..20 {
                 if step / 10 % 2 == 0 {
                     let policy = policy(&mut choices, tiers, step * 100 + change);
                     policies.push(policy.clone());
@@ -222,25 +223,73 @@ fn how_blocks_are_told_apart_changes_nothing() {
     assert_eq!(seen, BTreeSet::from([false, true]));
 }
 
+/// The policies of teams which each allow themselves the world but a part of it, from a number on.
+fn team(number: u32, parts: u32) -> (Endpoint, Policy) {
+    let team = number.to_string();
+    let mut endpoint = Endpoint::new("x", &format!("team-{number}"));
+    endpoint.labels = Labels::from_iter([("team", team.as_str())]);
+    endpoint.addresses.push(IpAddr::from((0x0a02_0000 + number).to_be_bytes()));
+    let own = (0..parts).map(|at| IpAddr::from((0x0b00_0000 + number + at).to_be_bytes()).into());
+    let block = Block::new("0.0.0.0/0".parse().unwrap(), own);
+    let (peers, ports) = (Peers::AnyOf(vec![Peer::Block(block)]), Ports::All);
+    let policy = Policy {
+        key: PolicyKey {
+            kind: PolicyKind::NetworkPolicy,
+            namespace: name("x"),
+            name: name(&format!("team-{number}")),
+        },
+        tier: Tier::NetworkPolicy,
+        priority: 0,
+        subject: Subject::Pods(PodSelector {
+            namespaces: NamespaceScope::Named(name("x")),
+            pods: Selector::new([Requirement::is_in("team", [team.as_str()])]),
+        }),
+        ingress: None,
+        egress: Some(vec![Rule { name: None, action: Action::Accept, peers, ports }]),
+    };
+    (endpoint, policy)
+}
+
+fn teams(count: u32) -> Cluster {
+    let mut cluster = Cluster::default();
+    for (endpoint, policy) in (0..count).map(|number| team(number, 1)) {
+        cluster.upsert_endpoint(endpoint);
+        cluster.upsert_policy(policy);
+    }
+    cluster
+}
+
 /// What there is to know grows with the policies, not with their square.
 #[test]
 fn many_carvings_take_little_room() {
-    let sizes = [500_u32, 1000].map(|policies| {
-        let mut cluster = Cluster::default();
-        cluster.upsert_endpoint(endpoints().remove(0));
-        for number in 0..policies {
-            let mut policy = policy(&mut Choices::from_seed(0, 100), TIERS[0], 0);
-            let part = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
-            let block = Block::new("0.0.0.0/0".parse().unwrap(), [part.into()]);
-            let peers = Peers::AnyOf(vec![Peer::Block(block)]);
-            let (ports, action) = (Ports::All, Action::Accept);
-            (policy.tier, policy.ingress) = (Tier::NetworkPolicy, None);
-            policy.egress = Some(vec![Rule { name: None, action, peers, ports }]);
-            policy.key.name = name(&format!("p-{number}"));
-            cluster.upsert_policy(policy);
-        }
-        compile(&cluster, Scope::Cluster).capacity()
-    });
+    let sizes = [500, 1000].map(|count| compile(&teams(count), Scope::Cluster).capacity());
     assert!(sizes[1].memberships <= 2 * sizes[0].memberships, "{sizes:?}");
-    assert!(sizes[1].bytes <= 2 * sizes[0].bytes, "{sizes:?}");
+    // Sets of most identities take a bit for each, which is little but does grow with the square.
+    assert!(sizes[1].bytes <= 5 * sizes[0].bytes / 2, "{sizes:?}");
+}
+
+/// And every team is kept from its own part, and from nobody else's.
+#[test]
+fn of_many_carvings_each_counts() {
+    let program = compile(&teams(100), Scope::Cluster);
+    for own in 0..100_u32 {
+        for part in 0..101_u32 {
+            let [from, to] = [0x0a02_0000 + own, 0x0b00_0000 + part];
+            let [from, to] = [from, to].map(|it| IpAddr::from(it.to_be_bytes()));
+            let flow = Flow::new(from, to, Traffic::Port(Protocol::Tcp, 80));
+            assert_eq!(program.decide(&flow).is_allowed(), own != part, "{flow}");
+            assert_eq!(program.explain(&flow).is_allowed(), own != part, "{flow}");
+        }
+    }
+}
+
+/// As long as they are few, parts are not told apart for which the same blocks hold.
+#[test]
+fn few_carvings_tell_few_addresses_apart() {
+    let mut cluster = Cluster::default();
+    let (endpoint, policy) = team(0, 200);
+    cluster.upsert_endpoint(endpoint);
+    cluster.upsert_policy(policy);
+    // In the block, and in no block; what is in a part is in no block, too.
+    assert_eq!(compile(&cluster, Scope::Cluster).capacity().identities, 2);
 }

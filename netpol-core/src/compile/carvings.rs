@@ -72,9 +72,10 @@ impl Carvings {
         redefined
     }
 
-    /// Whether a block is told apart by its parts.
+    /// Whether a block is told apart by its parts; never one that has none.
     pub(super) fn is_by_parts(&self, block: &Block) -> bool {
-        self.by_cidr.get(&block.cidr()).is_some_and(|carved| carved.by_parts)
+        let of_cidr = || self.by_cidr.get(&block.cidr());
+        !block.except().is_empty() && of_cidr().is_some_and(|carved| carved.by_parts)
     }
 }
 
