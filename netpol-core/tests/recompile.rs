@@ -5,7 +5,10 @@
 
 use netpol_core::cluster::Changes;
 use netpol_core::compile::Compiler;
-use netpol_core::model::{Labels, Name, Namespace};
+use netpol_core::model::{
+    Action, Endpoint, Labels, Name, Namespace, NamespaceScope, Options, Peer, Peers, PodSelector,
+    Policy, PolicyKey, PolicyKind, Ports, Requirement, Rule, Selector, Subject, Tier,
+};
 use netpol_core::testing::{Choices, History, world};
 use netpol_core::{Cluster, Scope, compile};
 use proptest::prelude::*;
@@ -144,4 +147,62 @@ fn referents_go_before_their_referrers() {
             sync(&mut cluster, &mut compiler, "node back");
         }
     }
+}
+
+/// Two pods of one name, and a node that is told of the one and then of the other: who is meant is the first by uid,
+/// whom the node may not know, and never the one that came into its sight last.
+#[test]
+fn a_name_is_not_taken_over_by_whoever_comes_into_sight() {
+    let pod = |name: &str, uid: &str, app: &str, node: &str, address: &str| {
+        let mut pod = Endpoint::new("x", name);
+        pod.uid = uid.into();
+        pod.labels = Labels::from_iter([("app", app)]);
+        pod.node = Some(node.into());
+        pod.addresses.push(address.parse().unwrap());
+        pod
+    };
+    let within = |pods| PodSelector { namespaces: NamespaceScope::Named("x".into()), pods };
+    let allows = |app: &str| {
+        let peer = Peer::Pods(within(Selector::new([Requirement::is_in("app", [app])])));
+        let (peers, ports) = (Peers::AnyOf(vec![peer]), Ports::All);
+        Policy {
+            key: PolicyKey {
+                kind: PolicyKind::NetworkPolicy,
+                namespace: "x".into(),
+                name: app.into(),
+            },
+            tier: Tier::NetworkPolicy,
+            priority: 0,
+            subject: Subject::Pods(within(Selector::everything())),
+            ingress: Some(vec![Rule { name: None, action: Action::Accept, peers, ports }]),
+            egress: None,
+        }
+    };
+    let (scope, options) = (Scope::Node("own".into()), Options::default());
+    let mut cluster = Cluster::new(options);
+    let mut compiler = Compiler::new(options, scope.clone());
+    let mut sync = |cluster: &mut Cluster, what: &str| {
+        let changes = cluster.take_changes();
+        compiler.update(cluster, &changes);
+        compare(cluster, &compiler, &scope, &[what.to_owned()]);
+    };
+    cluster.upsert_endpoint(pod("here", "0", "c", "own", "10.0.0.1"));
+    cluster.upsert_endpoint(pod("twin", "2", "a", "other", "10.0.0.2"));
+    sync(&mut cluster, "the later twin, alone");
+    cluster.upsert_policy(allows("a"));
+    sync(&mut cluster, "in sight");
+    cluster.remove_policy(&allows("a").key);
+    sync(&mut cluster, "out of sight");
+    cluster.upsert_endpoint(pod("twin", "1", "b", "other", "10.0.0.3"));
+    sync(&mut cluster, "the first twin, out of sight");
+    cluster.upsert_policy(allows("a"));
+    sync(&mut cluster, "the later one in sight");
+    cluster.upsert_policy(allows("b"));
+    sync(&mut cluster, "both in sight");
+    cluster.remove_endpoint("x", "twin", "1");
+    sync(&mut cluster, "the later one, alone again");
+    cluster.remove_policy(&allows("a").key);
+    sync(&mut cluster, "out of sight again");
+    cluster.upsert_endpoint(pod("twin", "3", "b", "other", "10.0.0.3"));
+    sync(&mut cluster, "a third comes, in sight");
 }
