@@ -118,13 +118,15 @@ fn options_are_accepted() {
 fn killed_between_any_two_calls() {
     in_namespace("killed_between_any_two_calls", |variant| {
         let mut interrupted = 0;
-        for seed in 0..6 {
+        for seed in 0..20 {
             let mut choices = Choices::from_seed(seed, 3000);
             let (mut objects, options) = world(&mut choices);
             let (other, _) = world(&mut choices);
             let mut flows = flows_of_interest(&objects);
+            // Rules tell whose own node an address is in the scope of one only (NP-NODE-1, CH-NODE-EGRESS).
             let program = |objects: &Objects| {
-                compile(&Cluster::from_objects(options, objects.clone()), Scope::Cluster)
+                let cluster = Cluster::from_objects(options, objects.clone());
+                compile(&cluster, Scope::Node(name("node0")))
             };
             let first = program(&objects);
             for _ in 0..4 {

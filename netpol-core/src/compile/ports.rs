@@ -378,6 +378,8 @@ mod tests {
         cluster.upsert_policy(large.clone());
         cluster.upsert_policy(small);
         cluster.upsert_policy(nested("tiny", "web", 1));
+        // What is closed for another reason shares the class.
+        cluster.upsert_policy(nested("nobody", "other-0", 0));
         let changes = cluster.take_changes();
         let [closed, open] = compilers.each_mut().map(|it| it.update(&cluster, &changes).clone());
 
@@ -430,12 +432,20 @@ mod tests {
         );
         cluster.remove_policy(&nested("tiny-2", "web", 1).key);
 
-        // As soon as it is gone, the others count again.
+        // As soon as they are gone, the others count again.
+        cluster.upsert_policy(nested("large-2", "db", 5));
+        let changes = cluster.take_changes();
+        let [closed, _] = compilers.each_mut().map(|it| it.update(&cluster, &changes).clone());
+        assert_eq!(closed.too_large().count(), 2);
+        cluster.remove_policy(&nested("large-2", "db", 5).key);
         cluster.remove_policy(&large.key);
         let changes = cluster.take_changes();
         let [closed, open] = compilers.each_mut().map(|it| it.update(&cluster, &changes).clone());
         assert_eq!(closed.too_large().count(), 0);
         assert!(closed.decide(&reach("web")).is_allowed());
+        let Flow { source, destination, .. } = reach("web");
+        let back = Flow { source: destination, destination: source, ..reach("web") };
+        assert!(!closed.decide(&back).is_allowed());
         assert_eq!(closed, open);
     }
 }
