@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use crate::model::{Direction, End, Flow, HostNetworkSubjects, SelfTraffic};
 
+use super::gate::Sent;
 use super::{
     Addresses, ClassId, EndpointEntry, EndpointId, Known, NamedEnd, NodeId, ProfileId, Program,
 };
@@ -73,12 +74,13 @@ impl Program {
     pub(super) fn walk(&self, flow: &Flow) -> [Option<Judged>; 2] {
         let [source, destination] = [self.resolve(&flow.source), self.resolve(&flow.destination)];
         let itself = self.is_same(flow, [source, destination]);
+        let sent = Sent::new(flow.traffic);
         // Both classes are on their way from memory before either is looked at.
-        let egress = self.ask(Direction::Egress, source, flow, itself);
-        let ingress = self.ask(Direction::Ingress, destination, flow, itself);
+        let egress = self.ask(Direction::Egress, source, flow, sent, itself);
+        let ingress = self.ask(Direction::Ingress, destination, flow, sent, itself);
         [
-            egress.map(|asked| self.judge(asked, source, destination, &flow.destination)),
-            ingress.map(|asked| self.judge(asked, destination, source, &flow.source)),
+            self.judge(egress, source, destination, &flow.destination),
+            self.judge(ingress, destination, source, &flow.source),
         ]
     }
 
@@ -125,6 +127,7 @@ impl Program {
         direction: Direction,
         subject: Known,
         flow: &Flow,
+        sent: Sent,
         itself: bool,
     ) -> Option<Asked> {
         let profile = match (itself && !flow.via_service, self.inner.options.self_traffic) {
@@ -134,12 +137,19 @@ impl Program {
             (true, SelfTraffic::Allowed) => return None,
             (true, SelfTraffic::Policed) => self.entry(subject.endpoint()?)?.own?,
         };
-        let class = self.gate(profile).side(direction).class_of(flow.traffic);
+        let class = self.gate(profile).side(direction).class_of(sent);
         Some(Asked { profile, class, itself })
     }
 
     #[inline(always)]
-    fn judge(&self, asked: Asked, subject: Known, peer: Known, peer_end: &End) -> Judged {
+    fn judge(
+        &self,
+        asked: Option<Asked>,
+        subject: Known,
+        peer: Known,
+        peer_end: &End,
+    ) -> Option<Judged> {
+        let asked = asked?;
         let profile = asked.profile;
         let verdict = self.class(asked.class).verdict(peer.identity());
         // An ordinary endpoint is no node, and most peers are one.
@@ -148,9 +158,9 @@ impl Program {
             && verdict == Verdict::Deny
             && let Some(exempt) = self.exempt(asked, subject, peer, peer_end)
         {
-            return Judged { profile, exempt: Some(exempt), verdict: Verdict::Allow };
+            return Some(Judged { profile, exempt: Some(exempt), verdict: Verdict::Allow });
         }
-        Judged { profile, exempt: None, verdict }
+        Some(Judged { profile, exempt: None, verdict })
     }
 
     /// Why an end is allowed that the class denies, if it is: NP-NODE-1, or NP-SELF-1 by way of a service.

@@ -21,6 +21,13 @@ pub(super) enum Ports {
     Many(Arc<PortMap>),
 }
 
+/// Traffic as gates are asked about it, which both ends of a connection do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    traffic: Traffic,
+    number: u32,
+}
+
 const FEW: usize = 5;
 const _: () = assert!(size_of::<Option<Gate>>() == 128, "a direction is one cache line");
 
@@ -31,6 +38,17 @@ const fn number(protocol: Protocol, port: u16) -> u32 {
 
 /// Any protocol that has no ports.
 const OTHER: u32 = 3 << 16;
+
+impl Sent {
+    #[inline(always)]
+    pub(super) fn new(traffic: Traffic) -> Self {
+        let number = match traffic {
+            Traffic::Port(protocol, port) => number(protocol, port),
+            Traffic::Other(_) => OTHER,
+        };
+        Self { traffic, number }
+    }
+}
 
 impl Gate {
     /// Of a profile without any policy.
@@ -80,21 +98,17 @@ impl Ports {
     }
 
     #[inline]
-    pub(super) fn class_of(&self, traffic: Traffic) -> ClassId {
-        let asked = match traffic {
-            Traffic::Port(protocol, port) => number(protocol, port),
-            Traffic::Other(_) => OTHER,
-        };
+    pub(super) fn class_of(&self, sent: Sent) -> ClassId {
         match self {
             // Every range is looked at, so that no branch can be guessed wrongly.
             Self::Few { otherwise, first, length, classes } => {
                 let ranges = first.iter().zip(length).zip(classes);
                 ranges.fold(*otherwise, |found, ((first, length), class)| {
-                    let inside = asked.wrapping_sub(*first) <= u32::from(*length);
+                    let inside = sent.number.wrapping_sub(*first) <= u32::from(*length);
                     if inside { *class } else { found }
                 })
             }
-            Self::Many(map) => map.class_of(traffic),
+            Self::Many(map) => map.class_of(sent.traffic),
         }
     }
 }
@@ -147,12 +161,12 @@ mod tests {
                     let traffic = Traffic::Port(protocol, port);
                     let own = (100..).zip(ports).find(|(_, own)| **own == (protocol, port));
                     let wanted = own.map_or(ClassId(7), |(class, _)| ClassId(class));
-                    let found = [gate.class_of(traffic), map.class_of(traffic)];
+                    let found = [gate.class_of(Sent::new(traffic)), map.class_of(traffic)];
                     assert_eq!(found, [wanted; 2], "{traffic}");
                 }
             }
             for other in [0, 1, 6, 255] {
-                assert_eq!(gate.class_of(Traffic::Other(other)), map.other);
+                assert_eq!(gate.class_of(Sent::new(Traffic::Other(other))), map.other);
             }
         }
     }

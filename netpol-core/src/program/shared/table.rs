@@ -3,9 +3,10 @@ use std::sync::Arc;
 /// A growing array.
 #[derive(Clone, Debug)]
 pub(crate) struct Table<T, const CHUNK: usize = 128> {
-    /// All of the same length.
-    chunks: Arc<[Arc<[Option<T>]>]>,
+    chunks: Arc<[Chunk<T, CHUNK>]>,
 }
+
+type Chunk<T, const CHUNK: usize> = Arc<[Option<T>; CHUNK]>;
 
 /// A growing array of which there are very many values: four levels deep, so that a change copies little, and a look-up
 /// takes longer.
@@ -108,7 +109,7 @@ impl<T: Clone, const CHUNK: usize> Table<T, CHUNK> {
             _ => true,
         });
         differ.flat_map(|(first, before, now)| {
-            let value = |chunk: Option<&'a Arc<[Option<T>]>>, at: usize| chunk?.get(at)?.as_ref();
+            let value = |chunk: Option<&'a Chunk<T, CHUNK>>, at: usize| chunk?.get(at)?.as_ref();
             (first..)
                 .zip(0..CHUNK)
                 .map(move |(index, at)| (index, value(before, at), value(now, at)))
@@ -136,7 +137,7 @@ impl<T: Clone, const CHUNK: usize> Table<T, CHUNK> {
         let at = at as usize;
         if self.chunks.len() <= at / CHUNK {
             let missing = at / CHUNK + 1 - self.chunks.len();
-            let empty = || std::iter::repeat_n(None, CHUNK).collect();
+            let empty = || Arc::new([const { None }; CHUNK]);
             let more = std::iter::repeat_with(empty).take(missing);
             self.chunks = self.chunks.iter().cloned().chain(more).collect();
         }
